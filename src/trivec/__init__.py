@@ -1,0 +1,35 @@
+"""BGE-M3's dense, sparse and multi-vector embeddings, exact and torch-free, for Milvus.
+
+Importing this package loads nothing heavy: each public name imports its module when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trivec.embedding_function import BGEM3EmbeddingFunction
+    from trivec.embeddings import M3Embedding, M3Embeddings
+    from trivec.model import M3Model
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "BGEM3EmbeddingFunction": "trivec.embedding_function",
+    "M3Embedding": "trivec.embeddings",
+    "M3Embeddings": "trivec.embeddings",
+    "M3Model": "trivec.model",
+}
+
+__all__ = ["BGEM3EmbeddingFunction", "M3Embedding", "M3Embeddings", "M3Model", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'trivec' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
