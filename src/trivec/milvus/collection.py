@@ -302,7 +302,7 @@ class M3Collection:
     def _request(self, doing: str) -> Any:
         if self._connection is None:
             raise MilvusError(f"collection {self.name!r} is closed, or {self._address[0]} does not exist yet")
-        return self._connection.request(f"{doing}, collection {self.name!r} in {self._place()}")
+        return self._connection.request(f"collection {self.name!r} in {self._place()}: cannot {doing}")
 
     def _place(self) -> str:
         return self._address[0] if self._connection is None else self._connection.place
@@ -453,10 +453,7 @@ def _fused(
     candidates = {}
     for identifier in by_id:
         vectors = stored.get(identifier, {})
-        dense_rank, from_dense = dense.get(identifier) or (
-            None,
-            dense_score(query, np.array(vectors["dense"], dtype=np.float32)),
-        )
+        dense_rank, from_dense = dense.get(identifier) or (None, _dense_score(query, vectors["dense"]))
         sparse_rank, from_sparse = sparse.get(identifier) or (None, rows.sparse_score(weights, vectors["sparse"]))
         candidates[identifier] = Candidate(from_dense, from_sparse, dense_rank, sparse_rank)
     return [
@@ -468,6 +465,10 @@ def _fused(
         )
         for identifier, score in ranked(candidates, ranker)
     ]
+
+
+def _dense_score(query: np.ndarray, stored: Sequence[float]) -> float:
+    return dense_score(query, np.array(stored, dtype=np.float32))
 
 
 def _hit(row: Mapping[str, Any], score: float, **scores: float) -> Hit:

@@ -89,7 +89,7 @@ def id_filter(ids: Sequence[str]) -> str:
 
 def sparse_score(query: Mapping[int, float], stored: Mapping[int, float]) -> float:
     """Return the lexical score: the sum over shared token ids of the product of weights."""
-    return sum(weight * stored[token_id] for token_id, weight in query.items() if token_id in stored)
+    return sum((weight * stored[token_id] for token_id, weight in query.items() if token_id in stored), 0.0)
 
 
 def _utf8_bytes(name: str, field: str, value: str) -> int:
