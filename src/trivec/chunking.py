@@ -13,6 +13,9 @@ from typing import Protocol
 
 from trivec.documents import Document
 
+# A character may be several tokens (one ligature is a phrase of eighteen letters); smaller chunks would only repeat it.
+_FEWEST_TOKENS = 8
+
 # Tokenizing gives an offset pair per token, a hundred bytes each; a book is therefore tokenized in stretches, cut where
 # there is a space.
 _STRETCH_CHARACTERS = 100_000
@@ -55,10 +58,10 @@ def chunk_text(
         The chunks in order; together they cover every token of the text.
 
     Raises:
-        ValueError: `max_tokens` is not positive, or `overlap` is negative or not below half of `max_tokens`.
+        ValueError: `max_tokens` is below 8, or `overlap` is negative or not below half of `max_tokens`.
     """
-    if max_tokens < 1:
-        raise ValueError(f"max_tokens is {max_tokens}: a chunk needs at least 1 token")
+    if max_tokens < _FEWEST_TOKENS:
+        raise ValueError(f"max_tokens is {max_tokens}: a chunk must hold at least {_FEWEST_TOKENS}")
     if not 0 <= overlap <= (max_tokens - 1) // 2:
         raise ValueError(f"overlap is {overlap}: it must be at least 0 and below half of max_tokens ({max_tokens})")
     spans = _spans(text, tokenizer)
