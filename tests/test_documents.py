@@ -31,7 +31,9 @@ def test_a_folder_gives_its_files_in_sorted_order_with_paths_as_ids(tmp_path, mo
 
 
 def test_jsonl_takes_the_named_fields_and_keeps_the_others_as_metadata(tmp_path):
-    file = write(tmp_path / "x.jsonl", '{"pid": 7, "pos": "a", "lang": "en", "tags": ["t"]}\n\n{"pid": "q", "pos": "b"}\n')
+    file = write(
+        tmp_path / "x.jsonl", '{"pid": 7, "pos": "a", "lang": "en", "tags": ["t"]}\n\n{"pid": "q", "pos": "b"}\n'
+    )
     first, second = read_documents([file], text_field="pos", id_field="pid")
     assert first == Document("7", "a", {"path": file.as_posix(), "lang": "en", "tags": ["t"]})
     assert (second.id, second.text) == ("q", "b")
@@ -52,7 +54,9 @@ def test_csv_with_quotes_newlines_and_a_field_beyond_the_module_default(tmp_path
     file = tmp_path / "x.csv"
     long = "word " * 100_000
     with file.open("w", newline="", encoding="utf-8-sig") as stream:
-        csv.writer(stream).writerows([["text", "id", "year"], ['He said "no",\nthen left', "1", "1912"], [long, "2", ""]])
+        csv.writer(stream).writerows(
+            [["text", "id", "year"], ['He said "no",\nthen left', "1", "1912"], [long, "2", ""]]
+        )
     first, second = read_documents([file])
     assert first == Document("1", 'He said "no",\nthen left', {"path": file.as_posix(), "year": "1912"})
     assert second.text == long

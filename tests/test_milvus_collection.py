@@ -121,7 +121,7 @@ def test_a_filter_is_passed_on_unchanged(filled):
         hits = filled.search(TEXTS[0], mode, limit=20, filter='lang in ["de", "fr"] and number < 1')
         assert hits
         assert {hit.id for hit in hits} <= {"de-0", "fr-0"}
-    assert [hit.id for hit in filled.search(QUERY, filter="text like \"%bateau%\"")] == ["fr-1"]
+    assert [hit.id for hit in filled.search(QUERY, filter='text like "%bateau%"')] == ["fr-1"]
 
 
 def test_a_wrong_filter_is_one_clear_line(filled, capfd):
