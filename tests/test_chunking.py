@@ -1,5 +1,7 @@
 """Cutting texts into chunks."""
 
+import itertools
+
 import pytest
 
 from sample_texts import SENTENCES
@@ -36,7 +38,7 @@ def test_chunks_are_exact_pieces_that_cover_the_text(tokenizer, text, max_tokens
 def test_neighbours_overlap_and_chunks_keep_their_size(tokenizer):
     chunks = list(chunk_text(ENGLISH, tokenizer, max_tokens=32, overlap=8))
     spans = tokenizer.token_spans(ENGLISH)
-    for chunk, following in zip(chunks, chunks[1:], strict=False):
+    for chunk, following in itertools.pairwise(chunks):
         assert following.start < chunk.end
     for chunk in chunks:
         inside = [span for span in spans if span[0] >= chunk.start and span[1] <= chunk.end and span[1] > span[0]]
@@ -67,7 +69,7 @@ def test_a_text_longer_than_a_stretch_is_cut_like_a_short_one(tokenizer):
     chunks = list(chunk_text(text, tokenizer, max_tokens=512, overlap=64))
     assert chunks[0].start == 0
     assert chunks[-1].end == len(text)
-    assert all(following.start < chunk.end for chunk, following in zip(chunks, chunks[1:], strict=False))
+    assert all(following.start < chunk.end for chunk, following in itertools.pairwise(chunks))
 
 
 def test_chunk_ids_are_stable_and_metadata_says_where_they_are_from(tokenizer):

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from trivec.documents import Document, as_document
 from trivec.milvus import rows, schema
-from trivec.milvus.connection import Connection, is_lite
+from trivec.milvus.connection import Connection, is_lite, without_credentials
 from trivec.milvus.errors import CollectionMismatchError, MilvusError
 from trivec.milvus.fusion import RRF, Candidate, Weighted, ranked
 from trivec.milvus.hits import Added, Hit
@@ -283,7 +283,7 @@ class M3Collection:
             differences = schema.differences(client, self.name, self.model.dim["dense"])
             if differences:
                 raise CollectionMismatchError(
-                    f"collection {self.name!r} in {self._place()} cannot hold these vectors: {'; '.join(differences)}"
+                    f"collection {self.name!r} in {self.place} cannot hold these vectors: {'; '.join(differences)}"
                 )
             client.load_collection(self.name)
             self._limits = schema.limits(client, self.name)
@@ -301,18 +301,20 @@ class M3Collection:
 
     def _request(self, doing: str) -> Any:
         if self._connection is None:
-            raise MilvusError(f"collection {self.name!r} is closed, or {self._address[0]} does not exist yet")
-        return self._connection.request(f"collection {self.name!r} in {self._place()}: cannot {doing}")
+            raise MilvusError(f"collection {self.name!r} is closed, or {self.place} does not exist yet")
+        return self._connection.request(f"collection {self.name!r} in {self.place}: cannot {doing}")
 
-    def _place(self) -> str:
-        return self._address[0] if self._connection is None else self._connection.place
+    @property
+    def place(self) -> str:
+        """The URI without credentials, for messages."""
+        return without_credentials(self._address[0])
 
     def _missing(self) -> str:
         if self._connection is None:
-            return f"there is no Milvus Lite file {self._address[0]}: index documents first, or check the path"
+            return f"there is no Milvus Lite file {self.place}: index documents first, or check the path"
         with self._request("list collections") as client:
             names = ", ".join(sorted(client.list_collections())) or "none"
-        return f"{self._place()} has no collection {self.name!r} (it has: {names}): index documents first"
+        return f"{self.place} has no collection {self.name!r} (it has: {names}): index documents first"
 
     def _write(self, documents: Sequence[Document], batch_size: int, max_length: int | None) -> None:
         if not documents:
