@@ -34,7 +34,7 @@ def agreeing(model):
 
 def test_a_model_that_gives_the_published_values_agrees_with_all_of_them(tiny_model):
     comparisons = compare_with_published(tiny_model, agreeing(tiny_model))
-    assert len(comparisons) > 80
+    assert len(comparisons) > 60
     assert [comparison for comparison in comparisons if not comparison.agrees] == []
 
 

@@ -246,8 +246,8 @@ def _read_csv(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 def _read_parquet(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     try:
-        import pyarrow as pa  # noqa: PLC0415
-        import pyarrow.parquet as pq  # noqa: PLC0415
+        import pyarrow as pa
+        import pyarrow.parquet as pq
     except ImportError as error:
         raise MissingExtraError("parquet", "pyarrow") from error
     try:
