@@ -120,12 +120,20 @@ def _spans(text: str, tokenizer: TokenSpans) -> Iterator[tuple[int, int]]:
 
 
 def _word_start(text: str, window: list[tuple[int, int]], index: int, lowest: int) -> int:
-    """Return the last token index from `index` down to `lowest` at which a word begins, or `index` if none does."""
-    for candidate in range(index, max(lowest, 1) - 1, -1):
+    """Return the last token index from `index` down to `lowest` at which a word begins; where none does, a character.
+
+    Tokens may share a character: a word-boundary mark of its own has the offsets of the word's first letter.
+    """
+    apart = [
+        candidate
+        for candidate in range(index, max(lowest, 1) - 1, -1)
+        if window[candidate][0] >= window[candidate - 1][1]
+    ]
+    for candidate in apart:
         start = window[candidate][0]
         if text[start].isspace() or text[start - 1].isspace():
             return candidate
-    return index
+    return apart[0] if apart else index
 
 
 def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
