@@ -1,0 +1,12 @@
+"""The `trivec` command. Each command is a module here and does nothing but read options, call the library and print."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the `trivec` command; exit codes: 0, 1 (failed, or verify found differences), 2 (usage), 130 (Ctrl-C)."""
+    from trivec.cli.app import run  # `import trivec.cli` stays free of typer
+
+    sys.exit(run(sys.argv[1:]))
