@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from trivec.checkpoint import Checkpoint, open_checkpoint
+from trivec.checkpoint import Checkpoint, M3Config, open_checkpoint
 from trivec.embeddings import M3Embedding, M3Embeddings
 from trivec.encoding import EncodingSettings, checked_texts, empty_embeddings, encode_windows
 from trivec.engines import Engine, Heads
@@ -105,6 +105,16 @@ class M3Model:
         return sizes
 
     @property
+    def config(self) -> M3Config:
+        """The encoder's shape and what else the model's config.json says."""
+        return self._checkpoint.config
+
+    @property
+    def fusion_weights(self) -> tuple[float, float, float]:
+        """Weights of dense, sparse and token-vector score in their sum: the model's own, or 1 each."""
+        return self.config.fusion_weights or (1.0, 1.0, 1.0)
+
+    @property
     def has_sparse(self) -> bool:
         """Whether the checkpoint has a head for lexical weights."""
         return self._checkpoint.sparse_linear is not None
@@ -191,7 +201,7 @@ class M3Model:
     def compute_score(
         self,
         pairs: Sequence[tuple[str, str]] | tuple[str, str],
-        weights: Sequence[float] = (1.0, 1.0, 1.0),
+        weights: Sequence[float] | None = None,
         *,
         batch_size: int = 16,
         max_length: int | None = None,
@@ -200,7 +210,7 @@ class M3Model:
 
         Args:
             pairs: Pairs of texts, or one pair.
-            weights: Of dense, sparse and token-vector score in the two weighted means.
+            weights: Of dense, sparse and token-vector score in the two weighted means; `fusion_weights` if None.
             batch_size: As in `encode`.
             max_length: As in `encode`.
 
@@ -224,7 +234,7 @@ class M3Model:
             return_colbert_vecs=True,
         )
         embeddings = list(both)
-        scores = combined_scores(embeddings[::2], embeddings[1::2], weights)
+        scores = combined_scores(embeddings[::2], embeddings[1::2], self.fusion_weights if weights is None else weights)
         return {mode: values[0] for mode, values in scores.items()} if one else scores
 
     def close(self) -> None:

@@ -21,7 +21,8 @@ def open_checkpoint(
     """Open a local folder, or a model of the Hugging Face hub, downloading the files it needs.
 
     Args:
-        name_or_path: A folder, or a hub id such as "BAAI/bge-m3". An existing folder wins.
+        name_or_path: A folder, "nano" for the bundled demonstration model, or a hub id such as "BAAI/bge-m3". An
+            existing folder wins.
         cache_dir: Where downloads are kept; the hub library's own cache if None.
         revision: Branch, tag or commit on the hub.
         local_files_only: Use what the cache holds and never ask the hub.

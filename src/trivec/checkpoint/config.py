@@ -24,6 +24,8 @@ class M3Config:
         type_vocab_size: Rows of the token-type table (1).
         pad_token_id: Id of `<pad>` (1), from which positions are counted.
         layer_norm_eps: Added to the variance in every layer normalisation (1e-5).
+        fusion_weights: Weights of dense, sparse and token-vector score in their sum, if the model brings its own (under
+            "trivec": {"fusion_weights": [...]}); BAAI/bge-m3 does not.
     """
 
     vocab_size: int
@@ -35,6 +37,7 @@ class M3Config:
     type_vocab_size: int
     pad_token_id: int
     layer_norm_eps: float
+    fusion_weights: tuple[float, float, float] | None = None
 
     @property
     def max_length(self) -> int:
@@ -69,6 +72,7 @@ class M3Config:
                 type_vocab_size=int(values.get("type_vocab_size", 1)),
                 pad_token_id=int(values.get("pad_token_id", 1)),
                 layer_norm_eps=float(values.get("layer_norm_eps", 1e-5)),
+                fusion_weights=_fusion_weights(values),
             )
         except KeyError as error:
             raise CheckpointError(f"{path} lacks {error.args[0]!r}: it is no complete XLM-RoBERTa config") from error
@@ -79,6 +83,14 @@ class M3Config:
                 f"{path}: hidden_size {config.hidden_size} is not a multiple of num_attention_heads {config.num_heads}"
             )
         return config
+
+
+def _fusion_weights(values: dict[str, Any]) -> tuple[float, float, float] | None:
+    stored = dict(values.get("trivec") or {}).get("fusion_weights")
+    if stored is None:
+        return None
+    dense, sparse, colbert = map(float, stored)
+    return dense, sparse, colbert
 
 
 def _read_json_object(path: Path) -> dict[str, Any]:

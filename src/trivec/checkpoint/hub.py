@@ -1,4 +1,4 @@
-"""From a model's name to a folder on disk: a local path as it is, a hub id through huggingface_hub.
+"""From a model's name to a folder on disk: a local path as it is, the bundled model, a hub id through huggingface_hub.
 
 Downloads only the files the model needs, with that library's cache, progress bar, offline mode and HF_ENDPOINT. Knows
 nothing about what the files hold, but for the shards that an index lists.
@@ -7,11 +7,14 @@ nothing about what the files hold, but for the shards that an index lists.
 from __future__ import annotations
 
 import re
+from importlib.resources import files
 from pathlib import Path
 
 from trivec.checkpoint.folder import HEAD_FILES, TOKENIZER_FILE, WEIGHT_FILES, shard_names
 from trivec.errors import CheckpointError
 
+# The small demonstration model that comes with the package. Only this name chooses it.
+BUNDLED = "nano"
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
@@ -33,6 +36,8 @@ def locate(
         raise CheckpointError(
             f"{folder} is a file; give the folder that holds config.json, tokenizer.json and the weights"
         )
+    if name_or_path == BUNDLED:
+        return Path(str(files("trivec"))) / "data" / BUNDLED
     if isinstance(name_or_path, Path) or not _HUB_ID.fullmatch(name_or_path):
         raise CheckpointError(f"{name_or_path}: no such folder")
     return _download(name_or_path, cache_dir, revision, local_files_only)

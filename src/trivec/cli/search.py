@@ -49,7 +49,10 @@ def search(
     mode: Annotated[Mode, typer.Option(help="Which vectors to search.")] = Mode.hybrid,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Hits to show.")] = 10,
     filter: Annotated[str, typer.Option(help="Milvus filter expression, passed on as it is.", show_default=False)] = "",
-    ranker: Annotated[Ranker, typer.Option(help="How hybrid search joins the two rankings.")] = Ranker.rrf,
+    ranker: Annotated[
+        Ranker | None,
+        typer.Option(help="How hybrid search joins the two rankings. Default: the model's own weights, else rrf."),
+    ] = None,
     dense_weight: Annotated[float, typer.Option(min=0, help="Weight of dense scores, --ranker weighted.")] = 0.4,
     sparse_weight: Annotated[float, typer.Option(min=0, help="Weight of sparse scores, --ranker weighted.")] = 0.2,
     rerank: Annotated[
@@ -84,7 +87,7 @@ def search(
         raise typer.BadParameter(f"--candidates {candidates} is below --limit {limit}")
     from trivec.milvus import RRF, M3Collection, Weighted
 
-    fusion = RRF() if ranker is Ranker.rrf else Weighted(dense_weight, sparse_weight)
+    rankers = {None: None, Ranker.rrf: RRF(), Ranker.weighted: Weighted(dense_weight, sparse_weight)}
     with (
         options.load_model(model, precision, device, revision, offline, threads) as loaded,
         M3Collection(collection, loaded, uri, token=token, db_name=database) as opened,
@@ -94,7 +97,7 @@ def search(
             mode.value,
             limit=limit,
             filter=filter,
-            ranker=fusion if mode is Mode.hybrid else None,
+            ranker=rankers[ranker] if mode is Mode.hybrid else None,
             rerank="colbert" if rerank else None,
             candidates=candidates,
         )
@@ -117,7 +120,8 @@ def _table(hits: Sequence[Hit], matched: Sequence[Sequence[tuple[str, float]]]) 
     from rich.text import Text
 
     table = Table(show_edge=False, pad_edge=False, header_style="bold")
-    for name in ("score", "dense", "sparse"):
+    reranked = any(hit.colbert_score is not None for hit in hits)
+    for name in ("score", "dense", "sparse", *(["colbert"] if reranked else [])):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("matched", style="green", max_width=24)
     table.add_column("document", ratio=1)
@@ -128,6 +132,7 @@ def _table(hits: Sequence[Hit], matched: Sequence[Sequence[tuple[str, float]]]) 
         shown.highlight_words([word for word in words if len(word) > 1], "green")
         document = Text.assemble((hit.id, "bold"), "\n", shown)
         scores = [_number(hit.score), _number(hit.dense_score), _number(hit.sparse_score)]
+        scores += [_number(hit.colbert_score)] if reranked else []
         table.add_row(*scores, Text(" ".join(words)), document)
     return table
 

@@ -20,7 +20,7 @@ from trivec.documents import Document, as_document
 from trivec.milvus import rows, schema
 from trivec.milvus.connection import Connection, is_lite, without_credentials
 from trivec.milvus.errors import CollectionMismatchError, MilvusError
-from trivec.milvus.fusion import RRF, Candidate, Weighted, ranked
+from trivec.milvus.fusion import RRF, Candidate, Weighted, own_ranker, ranked
 from trivec.milvus.hits import Added, Hit
 from trivec.scoring import colbert_score, dense_score
 
@@ -223,7 +223,8 @@ class M3Collection:
             mode: "dense", "sparse" or "hybrid": both, fused by `ranker`.
             limit: Hits for each query, at most.
             filter: A Milvus filter expression, passed on unchanged: `year > 2000 and lang == "en"`.
-            ranker: `RRF(k=60)`, the default, or `Weighted(dense=0.4, sparse=0.2)`; for hybrid searches.
+            ranker: `RRF(k=60)` or `Weighted(dense=0.4, sparse=0.2)`, for hybrid searches. None: weighted by the model's
+                own fusion weights if its config has any, else RRF.
             rerank: "colbert" encodes the best candidates again and orders them by MaxSim of their token vectors.
             candidates: Rows that each of the two searches brings to a hybrid one, and that are reranked; at least
                 `limit`. None: three times `limit`.
@@ -250,7 +251,7 @@ class M3Collection:
             show_progress=False,
         )
         if mode == "hybrid":
-            found = self._hybrid(encoded, depth, filter, ranker or RRF())
+            found = self._hybrid(encoded, depth, filter, ranker or own_ranker(self.model.config.fusion_weights))
         else:
             found = self._single(encoded, mode, depth, filter)
         if rerank is not None:
@@ -433,7 +434,7 @@ class M3Collection:
         by_id = dict(zip(texts, _present(vectors), strict=True))
         queries = _present(encoded.colbert_vecs)
         scored = [
-            [replace(hit, score=float(colbert_score(query, by_id[hit.id]))) for hit in ranking]
+            [_with_colbert_score(hit, colbert_score(query, by_id[hit.id])) for hit in ranking]
             for query, ranking in zip(queries, found, strict=True)
         ]
         return [sorted(ranking, key=lambda hit: (-hit.score, hit.id)) for ranking in scored]
@@ -476,6 +477,10 @@ def _dense_score(query: np.ndarray, stored: Sequence[float]) -> float:
 def _hit(row: Mapping[str, Any], score: float, **scores: float) -> Hit:
     entity = row["entity"]
     return Hit(row["id"], entity["text"], float(score), rows.metadata(entity), **scores)
+
+
+def _with_colbert_score(hit: Hit, score: float) -> Hit:
+    return replace(hit, score=score, colbert_score=score)
 
 
 def _query_weights(encoded: M3Embeddings) -> list[dict[int, float]]:

@@ -66,6 +66,13 @@ class Weighted:
         return self.dense * candidate.dense_score + self.sparse * candidate.sparse_score
 
 
+def own_ranker(fusion_weights: tuple[float, float, float] | None) -> RRF | Weighted:
+    """Return how a model's own two rankings are joined: by its fusion weights if it brings any, else by RRF."""
+    if fusion_weights is None or max(fusion_weights[:2]) == 0:
+        return RRF()
+    return Weighted(*fusion_weights[:2])
+
+
 def ranked(candidates: Mapping[str, Candidate], ranker: RRF | Weighted) -> list[tuple[str, float]]:
     """Return (id, fused score), best first; ties go to the higher dense score, then to the lower id."""
     scored = [(identifier, ranker.score(candidate)) for identifier, candidate in candidates.items()]

@@ -19,6 +19,7 @@ class Hit:
         metadata: The document's metadata.
         dense_score: Inner product of the dense vectors; None in a sparse search.
         sparse_score: Sum of products of the weights of shared tokens; None in a dense search.
+        colbert_score: MaxSim of the token vectors divided by the query's tokens; None without `rerank="colbert"`.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Hit:
     metadata: Mapping[str, Any]
     dense_score: float | None = None
     sparse_score: float | None = None
+    colbert_score: float | None = None
 
 
 @dataclass(frozen=True)
