@@ -28,6 +28,10 @@ except ImportError as error:
 _LITE_SUFFIX = ".db"
 _SERVER_SCHEMES = ("http", "https", "tcp", "unix")
 
+# pymilvus pings its server every ten seconds. Milvus Lite's, in this process, answers the third ping without a request
+# between by hanging up ("too_many_pings" on stderr), as happens while a large batch is encoded.
+_LITE_CHANNEL = {"grpc.keepalive_time_ms": 2**31 - 1, "grpc.keepalive_permit_without_calls": 0}
+
 # How many open `Connection`s of this process use a Milvus Lite file that trivec opened, by absolute path.
 _lite_users: dict[str, int] = {}
 _lite_lock = threading.Lock()
@@ -64,10 +68,11 @@ class Connection:
             self.client = self._connect(uri, token, db_name)
 
     def _connect(self, uri: str, token: str, db_name: str) -> Any:
+        options = {} if self._lite_path is None else {"grpc_options": _LITE_CHANNEL}
         was_open = self._lite_path is not None and _lite_is_open(self._lite_path)
         with _quiet_logs() as logged:
             try:
-                client = MilvusClient(uri, token=token, db_name=db_name)
+                client = MilvusClient(uri, token=token, db_name=db_name, **options)
             except MilvusException as error:
                 raise MilvusError(self._why_not(error, logged)) from error
         if self._lite_path is not None and (self._lite_path in _lite_users or not was_open):
