@@ -114,6 +114,7 @@ def test_weighted_ranker_and_empty_results(trivec_command, notes, tiny_checkpoin
     [
         (["search", "x", "-c", "nope"], "error: there is no Milvus Lite file milvus.db"),
         (["search", "x", "--uri", "http://127.0.0.1:1"], "error: no Milvus server answers at http://127.0.0.1:1"),
+        (["index", "notes", "--db", "nowhere"], "database 'nowhere'"),
         (["search", "x", "--uri", "milvus"], "error: 'milvus' is no Milvus URI"),
         (["search", "x", "-m", "./missing"], "error: ./missing: no such folder"),
         (["search", "x", "--precision", "int3"], "error: precision='int3'"),

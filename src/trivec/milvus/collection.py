@@ -285,7 +285,7 @@ class M3Collection:
                 raise CollectionMismatchError(
                     f"collection {self.name!r} in {self.place} cannot hold these vectors: {'; '.join(differences)}"
                 )
-            client.load_collection(self.name)
+            schema.load(client, self.name)
             self._limits = schema.limits(client, self.name)
 
     def _create(self) -> schema.Limits:
@@ -296,6 +296,7 @@ class M3Collection:
         if self._limits is None:
             with self._request("create") as client:
                 schema.create(client, self.name, self.model.dim["dense"])
+                schema.load(client, self.name)
             self._limits = schema.Limits()
         return self._limits
 

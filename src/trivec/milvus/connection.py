@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import grpc  # type: ignore[import-untyped]
+from pymilvus import MilvusClient
+from pymilvus.exceptions import MilvusException
+
 from trivec.errors import MissingExtraError
 from trivec.milvus.errors import MilvusError
-
-try:
-    from pymilvus import MilvusClient
-    from pymilvus.exceptions import MilvusException
-except ImportError as error:
-    raise MissingExtraError("milvus", "pymilvus") from error
 
 _LITE_SUFFIX = ".db"
 _SERVER_SCHEMES = ("http", "https", "tcp", "unix")
@@ -98,7 +96,7 @@ class Connection:
         with _quiet_logs():
             try:
                 yield self.client
-            except MilvusException as error:
+            except (MilvusException, grpc.RpcError) as error:
                 raise MilvusError(f"{doing}: {_one_line(error)}") from error
 
     def close(self) -> None:
@@ -141,6 +139,8 @@ def _check_lite_path(path: Path) -> None:
         raise MissingExtraError("milvus", "milvus-lite") from error
     if not path.absolute().parent.is_dir():
         raise MilvusError(f"cannot open {path}: the folder {path.absolute().parent} does not exist")
+    # Where the application sets up no logging, Python would print Milvus Lite's tracebacks on stderr.
+    logging.getLogger("milvus_lite").addHandler(logging.NullHandler())
     if path.is_file():
         raise MilvusError(
             f"{path} is a single file, not a Milvus Lite 3 database (a folder): it may come from Milvus Lite 2; "
@@ -154,8 +154,12 @@ def _lite_is_open(path: str) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
-    message = error.message if isinstance(error, MilvusException) else str(error)
-    return " ".join(str(message).split())
+    message = str(error)
+    if isinstance(error, MilvusException):
+        message = str(error.message)
+    elif isinstance(error, grpc.Call):  # what a refused request raises; its str() spans lines
+        message = str(error.details())
+    return " ".join(message.split())
 
 
 class _Quiet(logging.Filter):
