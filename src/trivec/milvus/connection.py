@@ -66,7 +66,10 @@ class Connection:
             self.client = self._connect(uri, token, db_name)
 
     def _connect(self, uri: str, token: str, db_name: str) -> Any:
-        options = {} if self._lite_path is None else {"grpc_options": _LITE_CHANNEL}
+        # "dedicated": a connection of its own, so that closing it closes it.
+        options: dict[str, Any] = {"dedicated": True}
+        if self._lite_path is not None:
+            options["grpc_options"] = _LITE_CHANNEL
         was_open = self._lite_path is not None and _lite_is_open(self._lite_path)
         with _quiet_logs() as logged:
             try:
