@@ -230,7 +230,8 @@ def test_ctrl_c_ends_with_130_and_a_second_run_finishes(notes, tiny_checkpoint, 
                 time.sleep(0.1)
             indexing.send_signal(signal.SIGINT)
             assert indexing.wait(60) == 130
-        assert indexing.stderr.read() == "interrupted\n"
+        # A progress bar may stand before it where this machine is slow.
+        assert indexing.stderr.read().endswith("interrupted\n")
     fifo.unlink()
     lines = [json.dumps({"text": TEXTS[i % len(TEXTS)]}) for i in range(200)]
     fifo.write_text("\n".join(lines), encoding="utf-8")
