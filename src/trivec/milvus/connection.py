@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import grpc  # type: ignore[import-untyped]
+import grpc
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
