@@ -100,6 +100,15 @@ def test_search_as_json(trivec_command, notes, tiny_checkpoint, mode):
     assert json.loads(reranked[1])["hits"][0]["score"] == pytest.approx(1, abs=1e-2)  # the text itself
 
 
+def test_a_document_cannot_drive_the_terminal(trivec_command, tmp_path, tiny_checkpoint):
+    (tmp_path / "evil.txt").write_text("boat \x1b[2J\x1b]0;title\x07 [bold]markup[/bold]")
+    assert trivec_command("index", "evil.txt", "-m", tiny_checkpoint)[0] == 0
+    code, out, _ = trivec_command("search", "boat", "-m", tiny_checkpoint)
+    assert code == 0
+    assert "\x1b" not in out
+    assert "[bold]markup[/bold]" in out
+
+
 def test_weighted_ranker_and_empty_results(trivec_command, notes, tiny_checkpoint):
     assert trivec_command("index", "notes", "-m", tiny_checkpoint)[0] == 0
     where = ("-m", tiny_checkpoint)
@@ -114,6 +123,7 @@ def test_weighted_ranker_and_empty_results(trivec_command, notes, tiny_checkpoin
     [
         (["search", "x", "-c", "nope"], "error: there is no Milvus Lite file milvus.db"),
         (["search", "x", "--uri", "http://127.0.0.1:1"], "error: no Milvus server answers at http://127.0.0.1:1"),
+        (["index", "notes", "--db", "nowhere"], "database 'nowhere'"),
         (["search", "x", "--uri", "milvus"], "error: 'milvus' is no Milvus URI"),
         (["search", "x", "-m", "./missing"], "error: ./missing: no such folder"),
         (["search", "x", "--precision", "int3"], "error: precision='int3'"),
@@ -220,7 +230,8 @@ def test_ctrl_c_ends_with_130_and_a_second_run_finishes(notes, tiny_checkpoint, 
                 time.sleep(0.1)
             indexing.send_signal(signal.SIGINT)
             assert indexing.wait(60) == 130
-        assert indexing.stderr.read() == "interrupted\n"
+        # A progress bar may stand before it where this machine is slow.
+        assert indexing.stderr.read().endswith("interrupted\n")
     fifo.unlink()
     lines = [json.dumps({"text": TEXTS[i % len(TEXTS)]}) for i in range(200)]
     fifo.write_text("\n".join(lines), encoding="utf-8")

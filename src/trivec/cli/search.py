@@ -51,7 +51,10 @@ def search(
     filter: Annotated[str, typer.Option(help="Milvus filter expression, passed on as it is.", show_default=False)] = "",
     ranker: Annotated[
         Ranker | None,
-        typer.Option(help="How hybrid search joins the two rankings. Default: the model's own weights, else rrf."),
+        typer.Option(
+            help="How hybrid search joins the two rankings. Default: the model's own weights, else rrf.",
+            show_default=False,
+        ),
     ] = None,
     dense_weight: Annotated[float, typer.Option(min=0, help="Weight of dense scores, --ranker weighted.")] = 0.4,
     sparse_weight: Annotated[float, typer.Option(min=0, help="Weight of sparse scores, --ranker weighted.")] = 0.2,
@@ -119,22 +122,26 @@ def _table(hits: Sequence[Hit], matched: Sequence[Sequence[tuple[str, float]]]) 
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(show_edge=False, pad_edge=False, header_style="bold")
+    table = Table(show_edge=False, pad_edge=False, header_style="bold", show_lines=True)
     reranked = any(hit.colbert_score is not None for hit in hits)
     for name in ("score", "dense", "sparse", *(["colbert"] if reranked else [])):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("matched", style="green", max_width=24)
     table.add_column("document", ratio=1)
     for hit, tokens in zip(hits, matched, strict=True):
         words = [token for token, _ in tokens if token.strip("\u2581")][:_WORDS_SHOWN]
-        text = " ".join(hit.text.split())
+        text = _printable(" ".join(hit.text.split()))
         shown = Text(text[:_CHARACTERS_SHOWN] + ("…" if len(text) > _CHARACTERS_SHOWN else ""))
-        shown.highlight_words([word for word in words if len(word) > 1], "green")
-        document = Text.assemble((hit.id, "bold"), "\n", shown)
-        scores = [_number(hit.score), _number(hit.dense_score), _number(hit.sparse_score)]
-        scores += [_number(hit.colbert_score)] if reranked else []
-        table.add_row(*scores, Text(" ".join(words)), document)
+        document = Text.assemble((_printable(hit.id), "bold"), "\n", shown)
+        if words:
+            document.append_text(Text.assemble("\n", ("matched: ", "dim"), (", ".join(words), "green")))
+        scores = [hit.score, hit.dense_score, hit.sparse_score, *([hit.colbert_score] if reranked else [])]
+        table.add_row(*map(_number, scores), document)
     return table
+
+
+def _printable(text: str) -> str:
+    """Return the text without control characters: a document must not be able to drive the reader's terminal."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def _number(score: float | None) -> str:
