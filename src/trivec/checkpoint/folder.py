@@ -1,0 +1,205 @@
+"""A model folder in the layout of BAAI/bge-m3, opened: config, encoder weights, heads, tokenizer file.
+
+Finds the files, checks every name and shape against the config, and hands out memory-mapped tensors. Knows
+nothing about how they are computed with, nor where the folder came from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from trivec.checkpoint.config import M3Config
+from trivec.checkpoint.safetensors_file import read_safetensors
+from trivec.checkpoint.tensors import NUMPY_VIEW, StoredTensor
+from trivec.checkpoint.torch_file import read_torch_file
+from trivec.errors import CheckpointError
+
+# In order of preference; an index names the shards that hold the weights.
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+HEAD_FILES = ("sparse_linear.pt", "colbert_linear.pt")
+TOKENIZER_FILE = "tokenizer.json"
+# What a checkpoint may put before the encoder's names: nothing (AutoModel), or the attribute of a task model.
+_PREFIXES = ("", "roberta.", "model.")
+_LFS_MARK = b"version https://git-lfs"
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A head: `hidden @ weight.T + bias`.
+
+    Attributes:
+        weight: (out, hidden).
+        bias: (out,).
+    """
+
+    weight: StoredTensor
+    bias: StoredTensor
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened model folder.
+
+    Attributes:
+        folder: Where the files lie.
+        config: The encoder's shape.
+        encoder: Encoder weights under the names of Hugging Face's XLMRobertaModel, without a prefix.
+        sparse_linear: The lexical-weight head, weight (1, hidden), or None if the folder has none.
+        colbert_linear: The token-vector head, weight (token vector size, hidden), or None.
+        weight_files: The files that hold the encoder, in reading order.
+    """
+
+    folder: Path
+    config: M3Config
+    encoder: Mapping[str, StoredTensor]
+    sparse_linear: Linear | None
+    colbert_linear: Linear | None
+    weight_files: tuple[Path, ...]
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """Path of the tokenizer in Hugging Face `tokenizers` format."""
+        return self.folder / TOKENIZER_FILE
+
+    @classmethod
+    def open(cls, folder: Path) -> Checkpoint:
+        """Open a model folder and check it; weights are mapped, not read.
+
+        Raises:
+            CheckpointError: A file is missing, damaged, truncated, mis-shaped or of another architecture.
+        """
+        config = M3Config.read(folder / "config.json")
+        if not (folder / TOKENIZER_FILE).is_file():
+            raise CheckpointError(
+                f"{folder / TOKENIZER_FILE} is missing: copy it from the model's repository, or write it with "
+                "AutoTokenizer.from_pretrained(...).save_pretrained(...)"
+            )
+        files = _weight_files(folder)
+        tensors: dict[str, StoredTensor] = {}
+        for file in files:
+            tensors.update(_read_tensors(file))
+        return cls(
+            folder=folder,
+            config=config,
+            encoder=_encoder_tensors(tensors, config, files),
+            sparse_linear=_read_head(folder / "sparse_linear.pt", config.hidden_size, out_features=1),
+            colbert_linear=_read_head(folder / "colbert_linear.pt", config.hidden_size),
+            weight_files=files,
+        )
+
+
+def encoder_shapes(config: M3Config) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every encoder tensor that `config` calls for."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (config.vocab_size, hidden),
+        "embeddings.position_embeddings.weight": (config.max_position_embeddings, hidden),
+        "embeddings.token_type_embeddings.weight": (config.type_vocab_size, hidden),
+        "embeddings.LayerNorm.weight": (hidden,),
+        "embeddings.LayerNorm.bias": (hidden,),
+    }
+    for layer in range(config.num_layers):
+        name = f"encoder.layer.{layer}."
+        for linear in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"):
+            shapes |= {f"{name}{linear}.weight": (hidden, hidden), f"{name}{linear}.bias": (hidden,)}
+        shapes |= {
+            f"{name}intermediate.dense.weight": (inner, hidden),
+            f"{name}intermediate.dense.bias": (inner,),
+            f"{name}output.dense.weight": (hidden, inner),
+            f"{name}output.dense.bias": (hidden,),
+        }
+        for norm in ("attention.output.LayerNorm", "output.LayerNorm"):
+            shapes |= {f"{name}{norm}.weight": (hidden,), f"{name}{norm}.bias": (hidden,)}
+    return shapes
+
+
+def shard_names(index: Path) -> list[str]:
+    """File names of the shards that a `*.index.json` lists, sorted.
+
+    Raises:
+        CheckpointError: The index is no JSON object with a `weight_map` of plain file names.
+    """
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        if names and all(Path(name).name == name for name in names):
+            return names
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index} is no index of weight shards ({error!r}): download it again") from error
+    raise CheckpointError(f"{index} must list shards as plain file names, got {names}")
+
+
+def _weight_files(folder: Path) -> tuple[Path, ...]:
+    for name in WEIGHT_FILES:
+        path = folder / name
+        if not path.is_file():
+            continue
+        if not name.endswith(".index.json"):
+            return (path,)
+        shards = tuple(folder / shard for shard in shard_names(path))
+        for shard in shards:
+            if not shard.is_file():
+                raise CheckpointError(f"{shard} is missing, though {path.name} lists it: download it")
+        return shards
+    raise CheckpointError(f"{folder} holds no weights: expected one of {', '.join(WEIGHT_FILES)}")
+
+
+def _read_tensors(path: Path) -> dict[str, StoredTensor]:
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_LFS_MARK)) == _LFS_MARK:
+                raise CheckpointError(f"{path} is a Git LFS pointer, not the weights: run `git lfs pull` in its folder")
+        return read_safetensors(path) if path.suffix == ".safetensors" else read_torch_file(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _encoder_tensors(
+    tensors: Mapping[str, StoredTensor], config: M3Config, files: tuple[Path, ...]
+) -> dict[str, StoredTensor]:
+    where = files[0] if len(files) == 1 else files[0].parent
+    anchor = "embeddings.word_embeddings.weight"
+    prefix = next((p for p in _PREFIXES if p + anchor in tensors), None)
+    if prefix is None:
+        raise CheckpointError(
+            f"{where} has no tensor {anchor!r} (it starts with {sorted(tensors)[:3]}): not an XLM-RoBERTa encoder"
+        )
+    shapes = encoder_shapes(config)
+    missing = [name for name in shapes if prefix + name not in tensors]
+    if missing:
+        raise CheckpointError(
+            f"{where} lacks {len(missing)} of the {len(shapes)} tensors config.json calls for, first {missing[0]!r}"
+        )
+    encoder = {name: tensors[prefix + name] for name in shapes}
+    for name, shape in shapes.items():
+        _check(where, prefix + name, encoder[name], shape)
+    return encoder
+
+
+def _read_head(path: Path, hidden_size: int, out_features: int | None = None) -> Linear | None:
+    if not path.is_file():
+        return None
+    tensors = _read_tensors(path)
+    if not {"weight", "bias"} <= tensors.keys():
+        raise CheckpointError(
+            f"{path} holds {sorted(tensors)}, expected the tensors 'weight' and 'bias' of a linear layer"
+        )
+    weight, bias = tensors["weight"], tensors["bias"]
+    out = out_features or weight.shape[0]
+    _check(path, "weight", weight, (out, hidden_size))
+    _check(path, "bias", bias, (out,))
+    return Linear(weight, bias)
+
+
+def _check(path: Path, name: str, tensor: StoredTensor, shape: tuple[int, ...]) -> None:
+    if tensor.shape != shape:
+        raise CheckpointError(f"{path}: {name} has shape {tensor.shape}, expected {shape} by config.json")
+    if tensor.dtype not in NUMPY_VIEW:
+        raise CheckpointError(f"{path}: {name} is stored as {tensor.dtype}, expected F32, F16 or BF16")

@@ -1,0 +1,167 @@
+"""`BGEM3EmbeddingFunction` as the Milvus documentation describes it: its parameters, methods and form of results.
+
+A thin coat over `M3Model`, which does the work.
+"""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+from trivec.embeddings import FloatArray
+from trivec.model import M3Model
+from trivec.sparse import SparseMatrix
+
+_MODEL_OPTIONS = ("cache_dir", "revision", "local_files_only", "num_threads", "max_length")
+_OPTIONS = (*_MODEL_OPTIONS, "devices", "query_max_length", "passage_max_length", "precision", "show_progress")
+_PARAMETERS = (
+    "model_name",
+    "batch_size",
+    "device",
+    "normalize_embeddings",
+    "use_fp16",
+    "return_dense",
+    "return_sparse",
+    "return_colbert_vecs",
+)
+
+
+class EncodedTexts(TypedDict, total=False):
+    """Vectors of n texts; only the keys that were asked for are there."""
+
+    dense: list[FloatArray]
+    """n arrays of (dim,) float32."""
+    sparse: SparseMatrix
+    """n x vocabulary, float32."""
+    colbert_vecs: list[FloatArray]
+    """n arrays of (tokens - 1, dim) float32."""
+
+
+class BGEM3EmbeddingFunction:
+    """Turns texts into the vectors Milvus stores and searches.
+
+    Example:
+        >>> bge_m3_ef = BGEM3EmbeddingFunction("BAAI/bge-m3", device="cpu", use_fp16=False)  # doctest: +SKIP
+        >>> bge_m3_ef.encode_documents(["Alan Turing was born in London."])["dense"][0].shape  # doctest: +SKIP
+        (1024,)
+
+    Attributes:
+        model: The loaded `M3Model`.
+        model_name, batch_size, device, normalize_embeddings, use_fp16: As given to the constructor.
+    """
+
+    def __init__(
+        self,
+        model_name: str | Path = "BAAI/bge-m3",
+        batch_size: int = 16,
+        device: str | Sequence[str] | None = None,
+        normalize_embeddings: bool = True,
+        use_fp16: bool = False,
+        return_dense: bool = True,
+        return_sparse: bool = True,
+        return_colbert_vecs: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Load the model.
+
+        Args:
+            model_name: Folder in BAAI/bge-m3's layout, or hub id.
+            batch_size: Memory knob: a batch holds up to `batch_size` x 256 tokens.
+            device: "cpu" or None.
+            normalize_embeddings: Scale dense and token vectors to length 1.
+            use_fp16: False computes in float32, exactly. True takes the fastest reduced precision the processor has
+                (bfloat16), or float32 with one warning where it has none.
+            return_dense: Whether results have "dense".
+            return_sparse: Whether results have "sparse".
+            return_colbert_vecs: Whether results have "colbert_vecs".
+            **kwargs: `devices` (another name for `device`); `max_length` (most tokens of a text that are read; the
+                model's limit, 8192 for BGE-M3, if not given); `query_max_length` and `passage_max_length` (the same for
+                `encode_queries` and `encode_documents`); `precision` ("fp32", "bf16" or "auto", instead of
+                `use_fp16`); `cache_dir`, `revision`, `local_files_only` (of the hub); `num_threads`; `show_progress`.
+
+        Raises:
+            TypeError: An unknown argument; the message names the nearest valid one.
+            ValueError: A value is out of its range, or two arguments contradict each other.
+            CheckpointError: The model cannot be found or a file of it is unusable.
+            MissingHeadError: The checkpoint has no head for vectors that are asked for.
+            DeviceError: The device or precision is not to be had here.
+        """
+        for name in kwargs:
+            if name not in _OPTIONS:
+                raise TypeError(_unknown_argument(name))
+        if kwargs.get("devices") is not None:
+            if device is not None and device != kwargs["devices"]:
+                raise ValueError(f"device={device!r} and devices={kwargs['devices']!r} contradict each other; give one")
+            device = kwargs["devices"]
+        precision = kwargs.get("precision")
+        if precision == "fp32" and use_fp16:
+            raise ValueError("use_fp16=True and precision='fp32' contradict each other; give one")
+        if not (return_dense or return_sparse or return_colbert_vecs):
+            raise ValueError("nothing to compute: set return_dense, return_sparse or return_colbert_vecs")
+
+        self.model_name = model_name
+        self.batch_size = batch_size
+        self.device = device
+        self.normalize_embeddings = normalize_embeddings
+        self.use_fp16 = use_fp16
+        self._wanted = {
+            "return_dense": return_dense,
+            "return_sparse": return_sparse,
+            "return_colbert_vecs": return_colbert_vecs,
+        }
+        self._show_progress = bool(kwargs.get("show_progress", True))
+        options = {name: kwargs[name] for name in _MODEL_OPTIONS if name in kwargs}
+        self.model = M3Model.load(
+            model_name, device=device, precision=precision or ("auto" if use_fp16 else "fp32"), **options
+        )
+        self.model.require_heads(sparse=return_sparse, colbert=return_colbert_vecs)
+        self._query_max_length = self.model.checked_length(kwargs.get("query_max_length"))
+        self._passage_max_length = self.model.checked_length(kwargs.get("passage_max_length"))
+        if use_fp16 and self.model.precision == "fp32":
+            warnings.warn(
+                "use_fp16=True: this processor has no fast 16-bit arithmetic, so trivec computes in float32",
+                stacklevel=2,
+            )
+
+    @property
+    def dim(self) -> dict[str, int]:
+        """Sizes of the vectors: "dense", "sparse" (the vocabulary) and "colbert_vecs"."""
+        return self.model.dim
+
+    def __call__(self, texts: Iterable[str]) -> EncodedTexts:
+        """Encode texts, reading up to `max_length` tokens of each."""
+        return self._encode(texts, self.model.max_length)
+
+    def encode_queries(self, queries: Iterable[str]) -> EncodedTexts:
+        """Encode queries, reading up to `query_max_length` tokens of each."""
+        return self._encode(queries, self._query_max_length)
+
+    def encode_documents(self, documents: Iterable[str]) -> EncodedTexts:
+        """Encode documents, reading up to `passage_max_length` tokens of each."""
+        return self._encode(documents, self._passage_max_length)
+
+    def _encode(self, texts: Iterable[str], max_length: int) -> EncodedTexts:
+        embeddings = self.model.encode(
+            texts,
+            batch_size=self.batch_size,
+            max_length=max_length,
+            normalize=self.normalize_embeddings,
+            show_progress=self._show_progress,
+            **self._wanted,
+        )
+        result = EncodedTexts()
+        if embeddings.dense is not None:
+            result["dense"] = list(embeddings.dense)
+        if embeddings.sparse is not None:
+            result["sparse"] = embeddings.sparse
+        if embeddings.colbert_vecs is not None:
+            result["colbert_vecs"] = embeddings.colbert_vecs
+        return result
+
+
+def _unknown_argument(name: str) -> str:
+    near = difflib.get_close_matches(name, (*_PARAMETERS, *_OPTIONS), n=1, cutoff=0.0)
+    return f"BGEM3EmbeddingFunction got an unexpected argument {name!r}; did you mean {near[0]!r}?"

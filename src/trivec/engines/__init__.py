@@ -1,0 +1,56 @@
+"""The seam between the model and what computes it.
+
+An engine turns the token ids of a batch into the vectors of the heads asked for. It owns the weights and the device; it
+knows nothing about texts, order or progress.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from trivec.sparse import SparseMatrix
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Which vectors to compute, and whether dense and token vectors are scaled to length 1."""
+
+    dense: bool = True
+    sparse: bool = True
+    colbert: bool = False
+    normalize: bool = True
+
+
+@dataclass(frozen=True)
+class EncodedBatch:
+    """The vectors of a batch of n texts, None for a head that was not asked for.
+
+    Attributes:
+        dense: (n, dim) float32.
+        sparse: n x vocabulary, float32.
+        colbert_vecs: n arrays of (tokens - 1, token dim) float32.
+    """
+
+    dense: npt.NDArray[np.float32] | None
+    sparse: SparseMatrix | None
+    colbert_vecs: list[npt.NDArray[np.float32]] | None
+
+
+class Engine(Protocol):
+    """What the model asks of an engine. `encode` may be called from several threads at once."""
+
+    precision: str
+    """What the encoder computes in: "fp32" or "bf16"."""
+
+    def encode(self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads) -> EncodedBatch:
+        """Compute the vectors of a batch: one int32 array of token ids a text, of any lengths."""
+        ...
+
+    def close(self) -> None:
+        """Give the weights' memory back; the engine cannot be used afterwards."""
+        ...

@@ -1,0 +1,282 @@
+"""The library's own interface: a loaded BGE-M3-shaped model that turns texts into vectors and scores pairs of texts.
+
+Joins checkpoint, tokenizer, engine and the encoding path; computes nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trivec.checkpoint import Checkpoint, open_checkpoint
+from trivec.embeddings import M3Embedding, M3Embeddings
+from trivec.encoding import EncodingSettings, checked_texts, empty_embeddings, encode_windows
+from trivec.engines import Engine, Heads
+from trivec.errors import DeviceError, MissingHeadError
+from trivec.scoring import colbert_score, combined_scores, dense_score, lexical_score
+from trivec.sparse import stack_rows
+from trivec.tokenizer import M3Tokenizer
+
+PRECISIONS = ("auto", "fp32", "bf16")
+# A batch holds this many tokens for each text of `batch_size`: short texts share a batch in larger numbers, long ones
+# in smaller, and memory stays the same.
+TOKENS_PER_TEXT = 256
+
+
+class M3Model:
+    """A BGE-M3-shaped model, ready to encode. Make one with `M3Model.load`; safe to use from several threads.
+
+    Attributes:
+        name: What it was loaded as: a folder or hub id.
+        precision: What the encoder computes in: "fp32" or "bf16".
+        max_length: Most tokens of a text that are read, unless a call says otherwise.
+        tokenizer: The model's tokenizer.
+    """
+
+    dense_score = staticmethod(dense_score)
+    lexical_score = staticmethod(lexical_score)
+    colbert_score = staticmethod(colbert_score)
+
+    def __init__(
+        self, name: str, checkpoint: Checkpoint, tokenizer: M3Tokenizer, engine: Engine, max_length: int
+    ) -> None:
+        self.name = name
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.precision = engine.precision
+        self._checkpoint = checkpoint
+        self._engine = engine
+
+    @classmethod
+    def load(
+        cls,
+        name_or_path: str | Path = "BAAI/bge-m3",
+        *,
+        device: str | Sequence[str] | None = None,
+        precision: str = "auto",
+        max_length: int | None = None,
+        cache_dir: str | Path | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        num_threads: int | None = None,
+    ) -> M3Model:
+        """Load a model from a folder or the Hugging Face hub.
+
+        Args:
+            name_or_path: Folder in BAAI/bge-m3's layout, or hub id.
+            device: "cpu", the only one so far, or None for it.
+            precision: "fp32" (exact), "bf16", or "auto": bf16 where the processor has native instructions for it.
+            max_length: Most tokens of a text that are read; the model's own limit if None (8192 for BGE-M3).
+            cache_dir: Where downloads are kept; the hub library's own cache if None.
+            revision: Branch, tag or commit on the hub.
+            local_files_only: Never ask the hub.
+            num_threads: Threads to compute with; every core if None.
+
+        Raises:
+            CheckpointError: The model cannot be found or a file of it is unusable.
+            DeviceError: The device or precision is not to be had here.
+            ValueError: An argument is out of its range.
+        """
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision={precision!r} is not one of {', '.join(map(repr, PRECISIONS))}")
+        if num_threads is not None and num_threads < 1:
+            raise ValueError(f"num_threads={num_threads} must be at least 1")
+        _check_device(device)
+        checkpoint = open_checkpoint(name_or_path, cache_dir, revision, local_files_only)
+        tokenizer = M3Tokenizer(checkpoint.tokenizer_file)
+        tokenizer.check_fits(checkpoint.config.vocab_size)
+
+        from trivec.engines.openvino_engine import OpenVINOEngine
+
+        engine = OpenVINOEngine(checkpoint, precision, tokenizer.vocabulary_size, tokenizer.unused_ids, num_threads)
+        model = cls(str(name_or_path), checkpoint, tokenizer, engine, checkpoint.config.max_length)
+        model.max_length = model.checked_length(max_length)
+        return model
+
+    @property
+    def dim(self) -> dict[str, int]:
+        """Sizes of the vectors: "dense", "sparse" (the vocabulary), and "colbert_vecs" if the model has that head."""
+        sizes = {"dense": self._checkpoint.config.hidden_size, "sparse": self.tokenizer.vocabulary_size}
+        if self._checkpoint.colbert_linear is not None:
+            sizes["colbert_vecs"] = self._checkpoint.colbert_linear.weight.shape[0]
+        return sizes
+
+    @property
+    def has_sparse(self) -> bool:
+        """Whether the checkpoint has a head for lexical weights."""
+        return self._checkpoint.sparse_linear is not None
+
+    @property
+    def has_colbert(self) -> bool:
+        """Whether the checkpoint has a head for token vectors."""
+        return self._checkpoint.colbert_linear is not None
+
+    def encode(
+        self,
+        texts: Iterable[str],
+        *,
+        batch_size: int = 16,
+        max_length: int | None = None,
+        return_dense: bool = True,
+        return_sparse: bool = True,
+        return_colbert_vecs: bool = False,
+        normalize: bool = True,
+        show_progress: bool = True,
+    ) -> M3Embeddings:
+        """Encode texts; the vectors come in the order of the texts and do not depend on each other.
+
+        Args:
+            texts: Any iterable of str.
+            batch_size: Memory knob: a batch holds up to `batch_size` x 256 tokens, however many texts that makes.
+            max_length: Most tokens of a text that are read; the model's `max_length` if None. One warning counts the
+                texts that were longer.
+            return_dense: Compute dense vectors.
+            return_sparse: Compute sparse vectors.
+            return_colbert_vecs: Compute token vectors (4 KB a token at full size).
+            normalize: Scale dense and token vectors to length 1.
+            show_progress: Show a progress bar once the work has gone on for 5 seconds.
+
+        Raises:
+            TypeError: `texts` is a bare str, or holds something that is not a str; the index is named.
+            ValueError: A number is out of its range, or no vectors are asked for.
+            MissingHeadError: The checkpoint has no head for the vectors asked for.
+        """
+        heads = Heads(return_dense, return_sparse, return_colbert_vecs, normalize)
+        settings = self._settings(heads, batch_size, max_length, show_progress)
+        checked = list(checked_texts(texts))
+        windows = list(encode_windows(checked, len(checked), self.tokenizer, self._engine, settings))
+        if not windows:
+            return empty_embeddings(heads, self.dim["dense"], self.dim["sparse"])
+        return M3Embeddings(
+            dense=np.concatenate([w.dense for w in windows if w.dense is not None]) if return_dense else None,
+            sparse=stack_rows([w.sparse for w in windows if w.sparse is not None]) if return_sparse else None,
+            colbert_vecs=[v for w in windows for v in w.colbert_vecs or ()] if return_colbert_vecs else None,
+        )
+
+    def encode_stream(
+        self,
+        texts: Iterable[str],
+        *,
+        batch_size: int = 16,
+        max_length: int | None = None,
+        return_dense: bool = True,
+        return_sparse: bool = True,
+        return_colbert_vecs: bool = False,
+        normalize: bool = True,
+        show_progress: bool = True,
+    ) -> Iterator[M3Embedding]:
+        """Encode texts one after another out of an iterable of any length, in flat memory.
+
+        Reads up to two thousand texts ahead. If the iterable raises, the vectors of the texts before come out first.
+        Arguments and errors are those of `encode`.
+        """
+        heads = Heads(return_dense, return_sparse, return_colbert_vecs, normalize)
+        settings = self._settings(heads, batch_size, max_length, show_progress)
+        total = len(texts) if isinstance(texts, Sized) else None
+        windows = encode_windows(checked_texts(texts), total, self.tokenizer, self._engine, settings)
+        return (embedding for window in windows for embedding in window)
+
+    def token_weights(self, text: str) -> list[tuple[str, float]]:
+        """Return the text's (token, lexical weight) pairs for people to read, heaviest first."""
+        sparse = self.encode([text], return_dense=False).sparse
+        if sparse is None:
+            return []
+        pairs = zip(sparse.indices.tolist(), sparse.data.tolist(), strict=True)
+        heaviest_first = sorted(pairs, key=lambda pair: -pair[1])
+        return [(self.tokenizer.token_text(token_id), weight) for token_id, weight in heaviest_first]
+
+    def compute_score(
+        self,
+        pairs: Sequence[tuple[str, str]] | tuple[str, str],
+        weights: Sequence[float] = (1.0, 1.0, 1.0),
+        *,
+        batch_size: int = 16,
+        max_length: int | None = None,
+    ) -> dict[str, Any]:
+        """Score (query, passage) pairs in FlagEmbedding's five modes.
+
+        Args:
+            pairs: Pairs of texts, or one pair.
+            weights: Of dense, sparse and token-vector score in the two weighted means.
+            batch_size: As in `encode`.
+            max_length: As in `encode`.
+
+        Returns:
+            "colbert", "sparse", "dense", "sparse+dense" and "colbert+sparse+dense": a list of one score a pair, or for
+            one pair given by itself the score.
+
+        Raises:
+            TypeError: A pair is not two strings; its index is named.
+            MissingHeadError: The checkpoint lacks a head.
+        """
+        one = len(pairs) == 2 and isinstance(pairs[0], str)
+        listed: list[Any] = [pairs] if one else list(pairs)
+        for i, pair in enumerate(listed):
+            if isinstance(pair, str) or len(pair) != 2:
+                raise TypeError(f"pairs[{i}] is {pair!r:.60}, expected two texts")
+        both = self.encode(
+            [text for pair in listed for text in pair],
+            batch_size=batch_size,
+            max_length=max_length,
+            return_colbert_vecs=True,
+        )
+        embeddings = list(both)
+        scores = combined_scores(embeddings[::2], embeddings[1::2], weights)
+        return {mode: values[0] for mode, values in scores.items()} if one else scores
+
+    def close(self) -> None:
+        """Give the model's memory back; encoding afterwards is an error."""
+        self._engine.close()
+
+    def __enter__(self) -> M3Model:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def require_heads(self, *, sparse: bool, colbert: bool) -> None:
+        """Make sure that the checkpoint has the heads asked for.
+
+        Raises:
+            MissingHeadError: One is absent; the message names its file.
+        """
+        for wanted, there, vectors, option in (
+            (sparse, self.has_sparse, "sparse", "return_sparse"),
+            (colbert, self.has_colbert, "colbert", "return_colbert_vecs"),
+        ):
+            if wanted and not there:
+                raise MissingHeadError(
+                    f"{self._checkpoint.folder} has no {vectors}_linear.pt, so the model gives no {vectors} vectors: "
+                    f"pass {option}=False, or add the file from the model's repository"
+                )
+
+    def checked_length(self, max_length: int | None) -> int:
+        """Return `max_length`, or the model's own if None.
+
+        Raises:
+            ValueError: It is below 2 (`<s>` and `</s>`) or beyond the model's positions.
+        """
+        if max_length is None:
+            return self.max_length
+        limit = self._checkpoint.config.max_length
+        if not 2 <= max_length <= limit:
+            raise ValueError(f"max_length={max_length} must lie between 2 and the model's limit of {limit} tokens")
+        return max_length
+
+    def _settings(self, heads: Heads, batch_size: int, max_length: int | None, show_progress: bool) -> EncodingSettings:
+        if not (heads.dense or heads.sparse or heads.colbert):
+            raise ValueError("nothing to compute: set return_dense, return_sparse or return_colbert_vecs")
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1")
+        self.require_heads(sparse=heads.sparse, colbert=heads.colbert)
+        return EncodingSettings(heads, self.checked_length(max_length), batch_size * TOKENS_PER_TEXT, show_progress)
+
+
+def _check_device(device: str | Sequence[str] | None) -> None:
+    devices = [device] if isinstance(device, str) or device is None else list(device)
+    for name in devices:
+        if name not in (None, "cpu"):
+            raise DeviceError(f"device={name!r} is not to be had: this version of trivec computes on 'cpu'")

@@ -1,0 +1,100 @@
+"""The sparse vectors: lexical weights pooled per token id, in a CSR matrix whose rows stay two-dimensional.
+
+Knows nothing about the encoder or Milvus, but its shape of rows is what pymilvus accepts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+
+class SparseMatrix(csr_array):  # type: ignore[misc]
+    """A CSR array of n x vocabulary whose rows, however taken, are 1 x vocabulary matrices, and whose `len()` is n.
+
+    Since SciPy 1.15 a row of a plain csr_array is one-dimensional and its `len()` raises; pymilvus rejects such rows in
+    insert, search and AnnSearchRequest, and calls `len()` on a matrix it is given. Everything else is csr_array's.
+
+    Example:
+        >>> matrix = SparseMatrix([[0, 2.0, 0], [1.0, 0, 3.0]])
+        >>> len(matrix), matrix[1].shape, [row.nnz for row in matrix]
+        (2, (1, 3), [1, 2])
+    """
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __iter__(self) -> Iterator[SparseMatrix]:
+        for i in range(len(self)):
+            yield self._getrow(i)
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, tuple) and len(key) == 2 and isinstance(key[1], slice) and key[1] == slice(None):
+            key = key[0]  # matrix[i, :] is matrix[i]
+        if isinstance(key, (int, np.integer)):
+            return self._getrow(int(key))
+        return super().__getitem__(key)
+
+    def __array__(self, *_args: Any, **_kwargs: Any) -> npt.NDArray[Any]:
+        # Having a length, the matrix would pass for a nested sequence and numpy would unpack it without end.
+        raise TypeError("a sparse matrix does not turn into a numpy array by itself: call .toarray()")
+
+    def _getrow(self, i: int) -> SparseMatrix:
+        n = len(self)
+        if not -n <= i < n:
+            raise IndexError(f"row {i} of a sparse matrix with {n} rows")
+        start, end = self.indptr[i % n], self.indptr[i % n + 1]
+        indptr = np.array([0, end - start], dtype=self.indptr.dtype)
+        return SparseMatrix((self.data[start:end], self.indices[start:end], indptr), shape=(1, self.shape[1]))
+
+
+def pool_lexical_weights(
+    token_ids: Sequence[npt.NDArray[np.int32]],
+    token_weights: Sequence[npt.NDArray[np.float32]],
+    vocabulary_size: int,
+    unused_ids: Sequence[int],
+) -> SparseMatrix:
+    """Turn a weight per token into a weight per distinct token id: the largest, where a text repeats the token.
+
+    The rule is FlagEmbedding's: only positive weights count, and `unused_ids` (special tokens) never do.
+
+    Args:
+        token_ids: One (tokens,) int32 array a text.
+        token_weights: One (tokens,) float32 array a text, aligned with the ids.
+        vocabulary_size: Number of columns.
+        unused_ids: Token ids to leave out.
+
+    Returns:
+        texts x vocabulary_size, float32, indices sorted within each row.
+    """
+    n = len(token_ids)
+    ids = np.concatenate([*token_ids, np.empty(0, np.int32)])
+    weights = np.concatenate([*token_weights, np.empty(0, np.float32)])
+    texts = np.repeat(np.arange(n), [len(row) for row in token_ids])
+    counts = (weights > 0) & ~np.isin(ids, unused_ids)
+    ids, weights, texts = ids[counts], weights[counts], texts[counts]
+
+    cell = texts * np.int64(vocabulary_size) + ids
+    order = np.argsort(cell, kind="stable")
+    cell, weights = cell[order], weights[order]
+    first = np.flatnonzero(np.diff(cell, prepend=-1))
+    data = np.maximum.reduceat(weights, first) if len(first) else weights
+    cell = cell[first]
+    indptr = np.zeros(n + 1, dtype=np.int32)
+    np.cumsum(np.bincount(cell // vocabulary_size, minlength=n), out=indptr[1:])
+    indices = (cell % vocabulary_size).astype(np.int32)
+    return SparseMatrix((data, indices, indptr), shape=(n, vocabulary_size))
+
+
+def stack_rows(matrices: Sequence[SparseMatrix]) -> SparseMatrix:
+    """Stack matrices of equal width on top of each other; at least one must be given."""
+    sizes = np.concatenate([np.diff(matrix.indptr) for matrix in matrices])
+    indptr = np.zeros(len(sizes) + 1, dtype=np.int64)
+    np.cumsum(sizes, out=indptr[1:])
+    data = np.concatenate([matrix.data for matrix in matrices])
+    indices = np.concatenate([matrix.indices for matrix in matrices])
+    return SparseMatrix((data, indices, indptr), shape=(len(sizes), matrices[0].shape[1]))

@@ -1,0 +1,125 @@
+"""From texts to token ids and back, with the model's own `tokenizer.json`.
+
+Thread-safe: nothing is set on the shared tokenizer after loading (truncation is done here, on ids), so two threads
+never meet its "Already borrowed". Knows nothing about batches, padding or vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from trivec.errors import CheckpointError
+
+TokenIds = npt.NDArray[np.int32]
+_WORD_START = "\u2581"  # SentencePiece's mark for "a word begins here"
+
+
+@dataclass(frozen=True)
+class TokenizedTexts:
+    """Token ids of some texts.
+
+    Attributes:
+        token_ids: One int32 array a text, `<s>` first and `</s>` last.
+        truncated: How many of the texts were cut to the maximal length.
+    """
+
+    token_ids: list[TokenIds]
+    truncated: int
+
+
+class M3Tokenizer:
+    """The XLM-RoBERTa tokenizer of one checkpoint.
+
+    Attributes:
+        vocabulary_size: Number of pieces, special tokens included: the width of a sparse vector.
+        unused_ids: Ids that carry no lexical weight: `<s>`, `</s>`, `<pad>`, `<unk>`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Load a `tokenizer.json`.
+
+        Raises:
+            CheckpointError: The file is unreadable, or its texts do not come out as `<s> ... </s>`.
+        """
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the Rust side raises plain Exception for every fault
+            raise CheckpointError(f"{path} is no tokenizer in Hugging Face `tokenizers` format ({error})") from error
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
+        ids = {name: vocabulary.get(name, -1) for name in ("<s>", "</s>", "<pad>", "<unk>")}
+        if -1 in ids.values() or self._tokenizer.encode("").ids != [ids["<s>"], ids["</s>"]]:
+            raise CheckpointError(
+                f"{path} is no XLM-RoBERTa tokenizer: an empty text must give <s> </s>, and <pad> and <unk> must exist"
+            )
+        self.vocabulary_size = len(vocabulary)
+        self.unused_ids = tuple(ids.values())
+        self._path = path
+        self._end = ids["</s>"]
+
+    def check_fits(self, rows: int) -> None:
+        """Make sure that every id has a row in a word-embedding table of `rows` rows.
+
+        Raises:
+            CheckpointError: The tokenizer belongs to another model.
+        """
+        if self.vocabulary_size > rows:
+            raise CheckpointError(
+                f"{self._path} has {self.vocabulary_size} pieces, the word-embedding table {rows} rows: "
+                "the tokenizer belongs to another model"
+            )
+
+    def encode_batch(self, texts: Sequence[str], max_length: int) -> TokenizedTexts:
+        """Tokenize texts.
+
+        Args:
+            texts: Any strings; lone surrogates, which no encoding can hold, count as U+FFFD.
+            max_length: Most tokens of a text, `<s>` and `</s>` included; a longer one keeps its start, then `</s>`.
+        """
+        texts = list(texts)
+        try:
+            encodings = self._tokenizer.encode_batch_fast(texts)
+        except (TypeError, UnicodeError):
+            encodings = self._tokenizer.encode_batch_fast([_without_lone_surrogates(text) for text in texts])
+        token_ids, truncated = [], 0
+        for encoding in encodings:
+            ids = np.array(encoding.ids, dtype=np.int32)
+            if len(ids) > max_length:
+                truncated += 1
+                ids = ids[:max_length].copy()
+                ids[-1] = self._end
+            token_ids.append(ids)
+        return TokenizedTexts(token_ids, truncated)
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """Character offsets (start, end) of each piece of `text`, special tokens left out."""
+        encoding = self._tokenizer.encode(_without_lone_surrogates(text), add_special_tokens=False)
+        return list(encoding.offsets)
+
+    def token_text(self, token_id: int) -> str:
+        """The piece of an id, for people to read: without the mark of a word's beginning.
+
+        Raises:
+            ValueError: There is no such id.
+        """
+        piece = self._tokenizer.id_to_token(token_id)
+        if piece is None:
+            raise ValueError(f"token id {token_id} is not in the vocabulary of {self.vocabulary_size} pieces")
+        return piece.replace(_WORD_START, "") or _WORD_START
+
+
+def _without_lone_surrogates(text: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        # A lone surrogate becomes one U+FFFD, so that character offsets stay true.
+        return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+    return text

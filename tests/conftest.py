@@ -1,0 +1,34 @@
+"""Checkpoints and models that many tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from random_checkpoint import write_random_checkpoint
+from trivec import M3Model
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random checkpoint of BGE-M3's layout: 2 layers of 32, its own small tokenizer, 1024 tokens."""
+    return write_random_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_checkpoint: Path) -> Iterator[M3Model]:
+    with M3Model.load(tiny_checkpoint, precision="fp32") as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
+def xlmr_tokenizer() -> Path:
+    """Folder of the real 250,002-piece tokenizer, which the project does not ship."""
+    folder = SHARED / "xlmr-tokenizer"
+    if not folder.is_dir():
+        pytest.skip("needs the real XLM-R tokenizer in ../shared/xlmr-tokenizer, which is not on this machine")
+    return folder
