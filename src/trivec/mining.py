@@ -25,6 +25,7 @@ from trivec.documents import Document, content_id
 from trivec.embeddings import M3Embedding
 from trivec.errors import TrivecError
 from trivec.evaluation.datasets import passages, read_rows
+from trivec.evaluation.fusion import stored_fusion_weights
 from trivec.milvus import Hit, M3Collection, Weighted
 from trivec.milvus.fusion import Candidate
 from trivec.model import M3Model
@@ -119,18 +120,20 @@ def mine_negatives(
         total += 1
     rule = _Rule(negatives, first, last, margin, seed)
     tally = _Tally()
-    target = Path(output)
-    with tempfile.TemporaryDirectory(prefix="trivec-") as folder, _atomic_text_file(target) as file:
-        with M3Collection("passages", model, uri=str(Path(folder) / "passages.db")) as collection:
-            texts = listed if corpus is None else corpus
-            collection.add(texts, batch_size=batch_size, max_length=max_length, show_progress=show_progress)
-            scorer = _Scorer(model, mode, max_length)
-            questions_left = _questions(Path(questions))
-            with tqdm(total=total, desc="Mining", unit="query", disable=not show_progress) as bar:
-                while batch := list(islice(questions_left, _QUERIES_AT_ONCE)):
-                    for row in _mined_rows(collection, scorer, batch, rule, tally):
-                        file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                    bar.update(len(batch))
+    with (
+        tempfile.TemporaryDirectory(prefix="trivec-") as folder,
+        _atomic_text_file(Path(output)) as file,
+        M3Collection("passages", model, uri=str(Path(folder) / "passages.db")) as collection,
+    ):
+        texts = listed if corpus is None else corpus
+        collection.add(texts, batch_size=batch_size, max_length=max_length, show_progress=show_progress)
+        scorer = _Scorer(model, mode, max_length)
+        left = _questions(Path(questions))
+        with tqdm(total=total, desc="Mining", unit="query", disable=not show_progress) as bar:
+            while batch := list(islice(left, _QUERIES_AT_ONCE)):
+                for row in _mined_rows(collection, scorer, batch, rule, tally):
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                bar.update(len(batch))
     return Mined(tally.queries, tally.negatives, tally.short, tally.too_close)
 
 
@@ -170,7 +173,7 @@ class _Scorer:
 
     def __init__(self, model: M3Model, mode: Mode, max_length: int | None) -> None:
         self.mode = mode
-        dense, sparse, _ = getattr(model, "fusion_weights", (1.0, 1.0, 1.0))
+        dense, sparse, _ = stored_fusion_weights(model)
         self.ranker = Weighted(dense, sparse) if mode == "hybrid" else None
         self._model = model
         self._max_length = max_length

@@ -14,10 +14,11 @@ from __future__ import annotations
 from trivec.evaluation.cache import default_cache_folder
 from trivec.evaluation.chart import write_chart
 from trivec.evaluation.datasets import DatasetError, RetrievalDataset, load_datasets
-from trivec.evaluation.evaluate import DatasetReport, EvaluationReport, evaluate, tune_fusion
+from trivec.evaluation.evaluate import EvaluationSettings, evaluate, tune_fusion
 from trivec.evaluation.fusion import store_fusion_weights
 from trivec.evaluation.metrics import METRICS, Estimate
 from trivec.evaluation.ranking import MODES
+from trivec.evaluation.report import DatasetReport, EvaluationReport
 from trivec.evaluation.tables import tables
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "DatasetReport",
     "Estimate",
     "EvaluationReport",
+    "EvaluationSettings",
     "RetrievalDataset",
     "default_cache_folder",
     "evaluate",

@@ -119,7 +119,7 @@ def read_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     number = 0
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file, start=1):  # noqa: B007 - the number is also for the errors below
+            for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
                 row = json.loads(line)

@@ -1,7 +1,7 @@
 """A model's vectors of a data set's texts, in blocks that live in the cache.
 
-Dense and sparse vectors are kept for every text. Token vectors are not: a full-size model makes 4 KB of them a token, so
-they are computed for candidates only, block by block, and what is kept is the MaxSim score of each pair.
+Dense and sparse vectors are kept for every text. Token vectors are not: a full-size model makes 4 KB of them a token.
+They are computed for candidates only, block by block, and what is kept is the MaxSim score of each pair.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array, vstack
@@ -66,7 +67,7 @@ class Encoder:
             texts: The texts.
             description: Stands before the progress bar.
         """
-        with tqdm(total=len(texts), desc=description, unit="text", disable=not self.show_progress, leave=False) as bar:
+        with self._bar(len(texts), description) as bar:
             for start in range(0, len(texts), _BLOCK):
                 block = list(texts[start : start + _BLOCK])
                 key = content_key(["vectors", self.identity, *block])
@@ -104,17 +105,13 @@ class Encoder:
             if not tokens:
                 tokens.append(QueryTokens(self._token_vectors(queries)))
             vectors = self._token_vectors([documents[row] for row in block])
-            parts = [
-                tokens[0].scores(vectors[i], query[bounds[i] : bounds[i + 1]]) for i in range(len(block))
-            ]
+            parts = [tokens[0].scores(vectors[i], query[bounds[i] : bounds[i + 1]]) for i in range(len(block))]
             return {"scores": np.concatenate(parts)}
 
-        with tqdm(total=len(candidates), desc=description, unit="text", disable=not self.show_progress, leave=False) as bar:
+        with self._bar(len(candidates), description) as bar:
             for start in range(0, len(candidates), _CANDIDATE_BLOCK):
                 block = candidates[start : start + _CANDIDATE_BLOCK]
-                bounds = np.append(
-                    np.searchsorted(document, block), np.searchsorted(document, block[-1], side="right")
-                )
+                bounds = np.append(np.searchsorted(document, block), np.searchsorted(document, block[-1], side="right"))
                 key = ["maxsim", self.identity]
                 for row, low, high in zip(block, bounds[:-1], bounds[1:], strict=True):
                     key += [documents[row], *(query_keys[number] for number in query[low:high])]
@@ -122,6 +119,9 @@ class Encoder:
                 scores[bounds[0] : bounds[-1]] = found["scores"]
                 bar.update(len(block))
         return scores
+
+    def _bar(self, total: int, description: str) -> tqdm[Any]:
+        return tqdm(total=total, desc=description, unit="text", disable=not self.show_progress, leave=False)
 
     def _vectors(self, texts: list[str]) -> Arrays:
         encoded = self.model.encode(

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from trivec.errors import CheckpointError, TrivecError
 from trivec.evaluation.search import Float32, Rows, ScoredPairs
+from trivec.model import M3Model
 
 FusionWeights = tuple[float, float, float]
 
@@ -48,7 +49,7 @@ class CandidateScores:
         """Every candidate with the weighted mean of its scores, unsorted.
 
         Raises:
-            ValueError: The weights are not three finite numbers of at least 0 with a positive sum.
+            ValueError: The weights are not as `checked_weights` asks.
         """
         score = fuse((self.dense, self.sparse, self.multi_vector), weights)
         return ScoredPairs(self.query, self.document, score)
@@ -59,7 +60,7 @@ def fuse(scores: Sequence[Float32 | None], weights: FusionWeights) -> Float32:
 
     Args:
         scores: Three (p,) arrays; one of weight 0 may be None.
-        weights: In the same order, at least 0, not all 0.
+        weights: In the same order, at least 0; dense and sparse not both 0.
 
     Raises:
         ValueError: The weights are not as asked, or scores with a positive weight are missing.
@@ -77,15 +78,16 @@ def fuse(scores: Sequence[Float32 | None], weights: FusionWeights) -> Float32:
 
 
 def checked_weights(weights: Sequence[float]) -> FusionWeights:
-    """Make sure of three finite weights of at least 0, not all of them 0.
+    """Make sure of three finite weights of at least 0, of which dense and sparse are not both 0.
 
     Raises:
         ValueError: They are not; the message shows them.
     """
     values = tuple(float(weight) for weight in weights)
-    if len(values) != 3 or not all(math.isfinite(value) and value >= 0 for value in values) or sum(values) == 0:
+    if len(values) != 3 or not all(math.isfinite(value) and value >= 0 for value in values) or sum(values[:2]) == 0:
         raise ValueError(
-            f"fusion weights must be three numbers of at least 0 (dense, sparse, multi-vector), got {list(weights)}"
+            "fusion weights must be three numbers of at least 0 (dense, sparse, multi-vector), not both first ones 0: "
+            f"got {list(weights)}"
         )
     return (values[0], values[1], values[2])
 
@@ -95,8 +97,8 @@ def choose_weights(
 ) -> tuple[FusionWeights, float]:
     """Search the weights whose `all` ranking is best, by the mean of data sets' quality.
 
-    The search walks a grid over the simplex of the three weights in steps of 0.1, then around the best point in steps of
-    0.025. It is done on scores divided by their standard deviation, so that it is as fine for a model whose sparse
+    The search walks a grid over the simplex of the three weights in steps of 0.1, then around the best point in steps
+    of 0.025. It is done on scores divided by their standard deviation, so that it is as fine for a model whose sparse
     scores are ten times its dense ones. Of equally good points the most even one wins.
 
     Args:
@@ -124,17 +126,23 @@ def choose_weights(
     return _unscaled(best, deviations), tried[best]
 
 
+def stored_fusion_weights(model: M3Model) -> FusionWeights:
+    """The fusion weights in a model's config; 1 each where it has none."""
+    weights: FusionWeights = getattr(model, "fusion_weights", (1.0, 1.0, 1.0))
+    return weights
+
+
 def store_fusion_weights(folder: str | Path, weights: Sequence[float]) -> None:
     """Write fusion weights into the config.json of a model folder, leaving everything else in it as it is.
 
     Raises:
-        ValueError: The weights are not three numbers of at least 0 with a positive sum.
+        ValueError: The weights are not as `checked_weights` asks.
         TrivecError: `folder` is no local model folder that may be written.
     """
     path = Path(folder) / "config.json"
     checked = checked_weights(weights)
     if not path.is_file():
-        raise TrivecError(f"{folder} is no local model folder: copy the model into a folder to keep fusion weights in it")
+        raise TrivecError(f"{folder} is no model folder: copy the model into one, to keep fusion weights in it")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         config.setdefault("trivec", {})["fusion_weights"] = list(checked)
@@ -161,7 +169,7 @@ def _spread(scores: Sequence[Float32]) -> float:
 
 def _simplex(step: float) -> list[tuple[float, ...]]:
     n = round(1 / step)
-    return [(a / n, b / n, (n - a - b) / n) for a in range(n + 1) for b in range(n + 1 - a)]
+    return [(a / n, b / n, (n - a - b) / n) for a in range(n + 1) for b in range(n + 1 - a) if a + b]
 
 
 def _unscaled(share: tuple[float, ...], deviations: npt.NDArray[np.float64]) -> FusionWeights:

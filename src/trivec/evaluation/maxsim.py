@@ -55,5 +55,5 @@ class QueryTokens:
         # Rows of each query's tokens, one after another.
         rows = np.arange(ends[-1]) + np.repeat(self._starts[queries] - (ends - lengths), lengths)
         best = (self._vectors[rows] @ document.T).max(axis=1)  # (tokens of all these queries,)
-        means: Float32 = np.add.reduceat(best, ends - lengths) / lengths.astype(np.float32)
+        means: Float32 = (np.add.reduceat(best, ends - lengths) / lengths).astype(np.float32)
         return means

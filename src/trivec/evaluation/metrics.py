@@ -63,9 +63,7 @@ def per_query_metrics(
         raise MissingExtraError("eval", "ir_measures") from error
     measures = {ir_measures.parse_measure(_IR_MEASURES_NAMES[name]): name for name in metrics}
     # trec_eval sorts by score and breaks ties by id; falling numbers as scores keep the order that was given.
-    run = {
-        query: {document: float(-rank) for rank, document in enumerate(rankings.get(query, ()))} for query in qrels
-    }
+    run = {query: {document: float(-rank) for rank, document in enumerate(rankings.get(query, ()))} for query in qrels}
     position = {query: i for i, query in enumerate(qrels)}
     values = {name: np.zeros(len(qrels)) for name in metrics}
     for value in ir_measures.iter_calc(list(measures), qrels, run):

@@ -7,17 +7,17 @@ nothing of texts: rows are found by their number.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from trivec.evaluation.search import EncodedBlock, ExactResults, Rows, ScoredPairs
-from trivec.milvus import rows, schema
 from trivec.milvus.connection import Connection
 
 _NAME = "corpus"
+_INDEX_TYPES = {"dense": "AUTOINDEX", "sparse": "SPARSE_INVERTED_INDEX"}
 _ROWS_PER_REQUEST = 256
 _QUERIES_PER_REQUEST = 100
 
@@ -40,59 +40,73 @@ def milvus_search(queries: EncodedBlock, corpus: Iterable[EncodedBlock], k: int,
         connection = Connection(str(Path(folder) / "corpus.db"))
         try:
             with connection.request("store the corpus to evaluate on") as client:
-                schema.create(client, _NAME, queries.dense.shape[1])
+                _create(client, queries.dense.shape[1])
                 for block in corpus:
                     _insert(client, block)
                 client.flush(_NAME)
             with connection.request("search the corpus to evaluate on") as client:
-                dense = _search(client, "dense", queries.dense.__getitem__, np.arange(len(queries.dense)), k, excluded)
+                everyone = np.arange(len(queries.dense), dtype=np.intp)
+                dense = _search(client, "dense", list(queries.dense), everyone, k, excluded)
                 if queries.sparse is None:
                     return ExactResults(dense, None)
-                sparse = queries.sparse
-                matchable = np.flatnonzero(np.diff(sparse.indptr))  # Milvus refuses a query without weights
-                found = _search(client, "sparse", lambda row: _weights(sparse, row), matchable, k, excluded)
-                return ExactResults(dense, found)
+                weights = [_weights(queries.sparse, row) for row in range(len(everyone))]
+                matchable = everyone[[bool(one) for one in weights]]  # Milvus refuses others
+                sparse = _search(client, "sparse", weights, matchable, k, excluded)
+                matched = sparse.score > 0
+                return ExactResults(
+                    dense, ScoredPairs(sparse.query[matched], sparse.document[matched], sparse.score[matched])
+                )
         finally:
             connection.close()
 
 
+def _create(client: Any, dense_dim: int) -> None:
+    from pymilvus import DataType
+
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema.add_field("row", DataType.INT64, is_primary=True)
+    schema.add_field("dense", DataType.FLOAT_VECTOR, dim=dense_dim)
+    schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
+    indexes = client.prepare_index_params()
+    for field, index_type in _INDEX_TYPES.items():
+        indexes.add_index(field, index_type=index_type, metric_type="IP")
+    client.create_collection(_NAME, schema=schema, index_params=indexes, consistency_level="Session")
+
+
 def _insert(client: Any, block: EncodedBlock) -> None:
     assert block.dense is not None
+    # Milvus Lite refuses a sparse vector without entries: one at a token id beyond the vocabulary matches no query.
+    placeholder = {0 if block.sparse is None else int(block.sparse.shape[1]): 1.0}
     for start in range(0, len(block.dense), _ROWS_PER_REQUEST):
-        batch = range(start, min(start + _ROWS_PER_REQUEST, len(block.dense)))
         client.insert(
             _NAME,
             [
                 {
-                    "id": str(block.start + row),
-                    "text": "",
+                    "row": block.start + row,
                     "dense": block.dense[row],
-                    "sparse": (_weights(block.sparse, row) if block.sparse is not None else {})
-                    or rows.NO_LEXICAL_WEIGHTS,
+                    "sparse": (block.sparse is not None and _weights(block.sparse, row)) or placeholder,
                 }
-                for row in batch
+                for row in range(start, min(start + _ROWS_PER_REQUEST, len(block.dense)))
             ],
         )
 
 
-def _search(
-    client: Any, field: str, vector: Callable[[int], Any], numbers: Rows, k: int, excluded: Rows
-) -> ScoredPairs:
+def _search(client: Any, field: str, vectors: Sequence[Any], numbers: Rows, k: int, excluded: Rows) -> ScoredPairs:
     parts = []
     for start in range(0, len(numbers), _QUERIES_PER_REQUEST):
         group = numbers[start : start + _QUERIES_PER_REQUEST]
         found = client.search(
             _NAME,
-            data=[vector(int(number)) for number in group],
+            data=[vectors[number] for number in group],
             anns_field=field,
             search_params={"metric_type": "IP"},
             limit=k + 1,  # one of them may be excluded
         )
-        hits = [(number, int(hit["id"]), hit["distance"]) for number, ranking in zip(group, found, strict=True) for hit in ranking]
-        query, document, score = (np.array(column) for column in zip(*hits, strict=True)) if hits else ([], [], [])
-        pairs = ScoredPairs(np.asarray(query, np.intp), np.asarray(document, np.intp), np.asarray(score, np.float32))
-        kept = (pairs.document != excluded[pairs.query]) & ((field == "dense") | (pairs.score > 0))
-        parts.append(ScoredPairs(pairs.query[kept], pairs.document[kept], pairs.score[kept]))
+        for number, hits in zip(group, found, strict=True):
+            document = np.array(hits.ids, dtype=np.intp)
+            kept = document != excluded[number]
+            score = np.array(hits.distances, dtype=np.float32)
+            parts.append(ScoredPairs(np.full(int(kept.sum()), number), document[kept], score[kept]))
     return ScoredPairs.join(parts).top(k)
 
 

@@ -5,7 +5,8 @@
   of dense and sparse score, and by the weighted mean of all three (M3 paper, arXiv 2402.03216, sections 3.2 and 4).
 - `bm25-words` and `bm25-pieces` are the yardsticks.
 
-Equal scores are ordered by falling document id, as trec_eval does, so that it agrees on the files written by `write_run`.
+Equal scores are ordered by falling document id, as trec_eval does, so that it agrees on the files that `Run.write`
+writes.
 A document whose id is the query's own is never found (BEIR's rule for corpora that contain their queries).
 """
 
@@ -29,7 +30,7 @@ MODES = ("dense", "sparse", "multi-vector", "dense+sparse", "all", "bm25-words",
 DEFAULT_CANDIDATES = 200
 DEFAULT_EXACT_LIMIT = 500_000
 
-_NEEDS_SPARSE = {"sparse", "multi-vector", "dense+sparse", "all"}
+_NEEDS_SPARSE = {"sparse", "dense+sparse", "all"}
 _NEEDS_TOKEN_VECTORS = {"multi-vector", "all"}
 
 
@@ -38,8 +39,7 @@ def available_modes(model: M3Model) -> tuple[str, ...]:
     return tuple(
         mode
         for mode in MODES
-        if (model.has_sparse or mode not in _NEEDS_SPARSE - {"multi-vector"})
-        and (model.has_colbert or mode not in _NEEDS_TOKEN_VECTORS)
+        if (model.has_sparse or mode not in _NEEDS_SPARSE) and (model.has_colbert or mode not in _NEEDS_TOKEN_VECTORS)
     )
 
 
@@ -123,34 +123,31 @@ class DatasetSearch:
     @cached_property
     def candidate_scores(self) -> CandidateScores:
         """Dense, sparse and MaxSim score of every candidate: what `all` and the search for fusion weights rank by."""
-        self._encoder.model.require_heads(sparse=False, colbert=True)
         scores = self._lexical_and_dense
+        label = f"{self.dataset.name}: token vectors"
         multi_vector = self._encoder.multi_vector_scores(
-            self._query_texts, self._document_texts, scores.query, scores.document, f"{self.dataset.name}: token vectors"
+            self._query_texts, self._document_texts, scores.query, scores.document, label
         )
         return CandidateScores(scores.query, scores.document, scores.dense, scores.sparse, multi_vector)
 
     def _search(self, mode: str, weights: FusionWeights) -> ScoredPairs:
-        dense, sparse, multi_vector = weights
-        if mode == "dense":
-            assert self._found.dense is not None
-            return self._found.dense
-        if mode == "multi-vector":
-            return self.candidate_scores.fused((0.0, 0.0, 1.0))
-        if mode in _NEEDS_SPARSE:
-            self._encoder.model.require_heads(sparse=True, colbert=False)
-        if mode == "sparse":
-            assert self._found.sparse is not None
-            return self._found.sparse
+        if mode not in MODES:
+            raise ValueError(f"mode={mode!r} is not one of {', '.join(MODES)}")
+        if mode.startswith("bm25"):
+            tokens = words if mode == "bm25-words" else self._pieces
+            documents, queries = tokens(self._document_texts), tokens(self._query_texts)
+            return bm25_search(documents, queries, self._candidates, self._excluded)
+        self._encoder.model.require_heads(sparse=mode in _NEEDS_SPARSE, colbert=mode in _NEEDS_TOKEN_VECTORS)
+        if mode in ("dense", "sparse"):
+            found: ScoredPairs = getattr(self._found, mode)
+            return found
         if mode == "dense+sparse":
-            return self._lexical_and_dense.fused((dense, sparse, 0.0))
+            return self._lexical_and_dense.fused((weights[0], weights[1], 0.0))
         if mode == "all":
-            return self.candidate_scores.fused((dense, sparse, multi_vector))
-        if mode == "bm25-words":
-            return self._bm25(words(self._document_texts), words(self._query_texts))
-        if mode == "bm25-pieces":
-            return self._bm25(self._pieces(self._document_texts), self._pieces(self._query_texts))
-        raise ValueError(f"mode={mode!r} is not one of {', '.join(MODES)}")
+            return self.candidate_scores.fused(weights)
+        candidates = self.candidate_scores
+        assert candidates.multi_vector is not None
+        return ScoredPairs(candidates.query, candidates.document, candidates.multi_vector)
 
     @cached_property
     def _queries(self) -> EncodedBlock:
@@ -171,9 +168,6 @@ class DatasetSearch:
         blocks = self._encoder.blocks(self._document_texts, f"{self.dataset.name}: documents")
         dense, sparse = pair_scores(self._queries, blocks, query, document)
         return CandidateScores(query, document, dense, sparse, None)
-
-    def _bm25(self, documents: list[list[str]], queries: list[list[str]]) -> ScoredPairs:
-        return bm25_search(documents, queries, self._candidates, self._excluded)
 
     def _pieces(self, texts: Sequence[str]) -> list[list[str]]:
         tokenizer = self._encoder.model.tokenizer

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -61,7 +62,7 @@ class ScoredPairs:
     def by_query(self, queries: int) -> Iterator[tuple[Rows, Float32]]:
         """Yield (documents, scores) of query 0, 1, ...; the pairs must be sorted by query, as `top` leaves them."""
         bounds = np.searchsorted(self.query, np.arange(queries + 1))
-        for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+        for start, end in pairwise(bounds):
             yield self.document[start:end], self.score[start:end]
 
     @classmethod

@@ -1,7 +1,7 @@
 """An evaluation report for people: tables in the terminal. Knows nothing of how the figures were made.
 
-Figures are percentages. Behind a mean stands half the width of its 95 % interval; `*` marks a mean that differs from the
-baseline's with p < 0.05.
+Figures are percentages. Behind a mean stands half the width of its 95 % interval; `*` marks a mean that differs from
+the baseline's with p < 0.05.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from trivec.evaluation.evaluate import EvaluationReport
 from trivec.evaluation.metrics import METRICS, Estimate
+from trivec.evaluation.report import EvaluationReport
 
 SIGNIFICANT = 0.05
 
