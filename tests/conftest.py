@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,3 +35,9 @@ def xlmr_tokenizer() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the real XLM-R tokenizer in ../shared/xlmr-tokenizer, which is not on this machine")
     return folder
+
+
+@pytest.fixture(scope="session")
+def published() -> dict[str, Any]:
+    """Figures that others published from the real BGE-M3."""
+    return json.loads(files("trivec").joinpath("data/published.json").read_text(encoding="utf-8"))

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
+import unicodedata
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from sample_texts import SENTENCES
 from trivec.checkpoint.config import M3Config
@@ -63,7 +66,7 @@ def write_random_checkpoint(
     Args:
         folder: Made if it is not there.
         config: Shape; `vocab_size` 0 means the tokenizer's.
-        tokenizer: Folder with a tokenizer.json to copy; a tiny one is trained on the sample texts if None.
+        tokenizer: Folder with a tokenizer.json to copy; a tiny one is made from the sample texts if None.
         seed: Of the weights.
         weights: "model.safetensors", "pytorch_model.bin", or the name of either's index for two shards.
         dtype: "F32", "F16" or "BF16".
@@ -75,7 +78,7 @@ def write_random_checkpoint(
     """
     folder.mkdir(parents=True, exist_ok=True)
     if tokenizer is None:
-        train_tiny_tokenizer().save(str(folder / "tokenizer.json"))
+        tiny_tokenizer().save(str(folder / "tokenizer.json"))
         names = {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>"}
         names |= {"pad_token": "<pad>", "unk_token": "<unk>", "mask_token": "<mask>"}
         settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.max_length, **names}
@@ -154,18 +157,26 @@ def write_torch_file(path: Path, tensors: Mapping[str, tuple[int, ...] | np.ndar
         archive.writestr("archive/version", b"3\n")
 
 
-def train_tiny_tokenizer() -> Tokenizer:
-    """Train a unigram tokenizer in XLM-RoBERTa's layout (specials 0 to 3, `<mask>` last) on the sample texts."""
-    tokenizer = Tokenizer(models.Unigram())
+def tiny_tokenizer() -> Tokenizer:
+    """A unigram tokenizer in XLM-RoBERTa's layout (specials 0 to 3, `<mask>` last) over pieces of the sample texts.
+
+    The pieces are counted, not trained: a trainer gives other pieces at every run.
+    """
+    pieces: Counter[str] = Counter()
+    for word in " ".join(text for texts in SENTENCES.values() for text in texts).split():
+        marked = f"\u2581{unicodedata.normalize('NFKC', word)}"
+        pieces.update(marked[i : i + size] for size in range(1, 7) for i in range(len(marked) - size + 1))
+    characters = sorted(piece for piece in pieces if len(piece) == 1)
+    longer = sorted((p for p in pieces if len(p) > 1), key=lambda p: (-pieces[p] * len(p), p))[: 1000 - len(characters)]
+    scores = [(piece, math.log(pieces[piece] / pieces.total())) for piece in characters + longer]
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    tokenizer = Tokenizer(models.Unigram([*((name, 0.0) for name in special), *scores], unk_id=3))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Nmt(), normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")]
     )
     metaspace = pre_tokenizers.Metaspace(replacement="\u2581", prepend_scheme="always")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), metaspace])
-    special = ["<s>", "<pad>", "</s>", "<unk>"]
-    trainer = trainers.UnigramTrainer(vocab_size=1200, special_tokens=special, unk_token="<unk>", show_progress=False)
-    tokenizer.train_from_iterator((text for texts in SENTENCES.values() for text in texts), trainer)
-    tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True)])
+    tokenizer.add_special_tokens([*special, AddedToken("<mask>", lstrip=True)])
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )

@@ -1,4 +1,4 @@
-"""Sentences in twelve languages, written for trivec: to train the tiny tokenizer on, and to encode in tests."""
+"""Sentences in twelve languages, written for trivec: for the tiny tokenizer's pieces and to encode in tests."""
 
 SENTENCES = {
     "en": [

@@ -40,8 +40,10 @@ class SparseMatrix(csr_array):  # type: ignore[misc]
         return super().__getitem__(key)
 
     def __array__(self, *_args: Any, **_kwargs: Any) -> npt.NDArray[Any]:
-        # Having a length, the matrix would pass for a nested sequence and numpy would unpack it without end.
-        raise TypeError("a sparse matrix does not turn into a numpy array by itself: call .toarray()")
+        # To numpy a csr_array is a single object. Having a length, this one would pass for a sequence of itself.
+        single = np.empty((), dtype=object)
+        single[()] = self
+        return single
 
     def _getrow(self, i: int) -> SparseMatrix:
         n = len(self)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# How each stored dtype (named as in safetensors) is viewed by numpy, which has no bfloat16: its bits are read as uint16.
+# How each stored dtype (named as in safetensors) is viewed by numpy, which lacks bfloat16: its bits are read as uint16.
 NUMPY_VIEW: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 
 
