@@ -125,7 +125,7 @@ def mine_negatives(
         _atomic_text_file(Path(output)) as file,
         M3Collection("passages", model, uri=str(Path(folder) / "passages.db")) as collection,
     ):
-        texts = listed if corpus is None else corpus
+        texts = list(listed) if corpus is None else corpus
         collection.add(texts, batch_size=batch_size, max_length=max_length, show_progress=show_progress)
         scorer = _Scorer(model, mode, max_length)
         left = _questions(Path(questions))

@@ -3,42 +3,53 @@
 from __future__ import annotations
 
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trivec.cli import options, reporting
+
 if TYPE_CHECKING:
-    from trivec.evaluation import EvaluationReport, EvaluationSettings, RetrievalDataset
+    from trivec.evaluation import EvaluationReport, RetrievalDataset
 
 
-def evaluate_model(
-    model: Annotated[str, typer.Argument(help="Folder or hub id of the model.", show_default=False)],
+class Mode(str, Enum):
+    """How to search; the values are those of `trivec.evaluation.MODES`."""
+
+    dense = "dense"
+    sparse = "sparse"
+    multi_vector = "multi-vector"
+    dense_sparse = "dense+sparse"
+    all = "all"
+    bm25_words = "bm25-words"
+    bm25_pieces = "bm25-pieces"
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(help="A folder in BAAI/bge-m3's layout, or a Hugging Face id.", show_default=False)
+    ],
     datasets: Annotated[
         list[Path],
         typer.Argument(
-            metavar="DATASET...",
+            metavar="DATASET",
             help="Folders in BEIR, MIRACL or MLDR layout, .jsonl files of query/pos pairs, or folders of these.",
             show_default=False,
         ),
     ],
     split: Annotated[
-        str | None, typer.Option(help="Which judgements to use where there are several; test, else dev, by default.")
+        str | None, typer.Option(help="Which judgements to use where there are several. Default: test, or else dev.")
     ] = None,
     mode: Annotated[
-        list[str] | None,
+        list[Mode] | None,
         typer.Option(
-            help="dense, sparse, multi-vector, dense+sparse, all, bm25-words or bm25-pieces; repeat for several. "
-            "By default all that the model has heads for.",
-            show_default=False,
+            help="A way to search; repeatable. Default: all that the model has heads for.", show_default=False
         ),
     ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(metavar="D,S,M", help="Fusion weights of dense, sparse and multi-vector; the model's by default."),
-    ] = None,
     baseline: Annotated[
-        str | None, typer.Option(help="Mode that the others are tested against; bm25-pieces by default.")
+        Mode | None, typer.Option(help="What the others are tested against. Default: bm25-pieces.", show_default=False)
     ] = None,
     candidates: Annotated[
         int, typer.Option(min=1, help="Dense and sparse results that the other modes re-rank; length of rankings.")
@@ -46,102 +57,120 @@ def evaluate_model(
     exact_limit: Annotated[
         int, typer.Option(min=0, help="Documents up to which search is exact; beyond, Milvus Lite searches.")
     ] = 500_000,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="D,S,M",
+            help="Weights of dense, sparse and multi-vector scores. Default: the model's.",
+            rich_help_panel="Fusion",
+        ),
+    ] = None,
     tune_fusion: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="DATASET",
-            help="Choose fusion weights on this development data set and evaluate with them; repeat for several.",
+            help="Choose the weights on this development data set; repeatable.",
             show_default=False,
+            rich_help_panel="Fusion",
         ),
     ] = None,
-    tune_split: Annotated[str, typer.Option(help="Which judgements of the development data sets to use.")] = "dev",
+    tune_split: Annotated[
+        str, typer.Option(help="Which judgements of the development data sets to use.", rich_help_panel="Fusion")
+    ] = "dev",
     save_fusion: Annotated[
-        bool, typer.Option("--save-fusion", help="Write the chosen weights into the model's config.json.")
+        bool,
+        typer.Option(
+            "--save-fusion", help="Write chosen weights into the model's config.json.", rich_help_panel="Fusion"
+        ),
     ] = False,
     json_file: Annotated[
-        Path | None, typer.Option("--json", dir_okay=False, help="Write all figures to this file.")
+        Path | None,
+        typer.Option("--json", dir_okay=False, help="Write all figures to this file.", rich_help_panel="Output"),
     ] = None,
-    runs: Annotated[Path | None, typer.Option(file_okay=False, help="Write TREC run files into this folder.")] = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Write TREC run files into this folder.", rich_help_panel="Output"),
+    ] = None,
     chart: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Draw nDCG@10 as bars into this file (.png, .svg, .pdf).")
+        Path | None,
+        typer.Option(dir_okay=False, help="Draw nDCG@10 as bars (.png, .svg, .pdf).", rich_help_panel="Output"),
     ] = None,
     max_length: Annotated[
-        int | None, typer.Option(min=2, help="Most tokens of a text that are read; the model's own by default.")
+        int | None, typer.Option(min=2, help="Most tokens of a text that are read. Default: the model's own.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Memory knob: 256 tokens a batch for each.")] = 16,
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    batch_size: options.BatchSize = 16,
     cache_dir: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Where encodings are kept for the next run.")
+        Path | None,
+        typer.Option(
+            file_okay=False, help="Where encodings are kept. Default: trivec/evaluation in the user's cache folder."
+        ),
     ] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no encodings.")] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no encodings for the next run.")] = False,
+    precision: options.Precision = "auto",
+    device: options.Device = None,
+    revision: options.Revision = None,
+    offline: options.Offline = False,
+    threads: options.Threads = None,
 ) -> None:
-    """Measure a model on retrieval data sets, next to BM25.
+    """Measure how well a model finds documents, in every mode, next to BM25.
 
-    Every data set (so every language) counts the same in the average. Encodings are kept, so a second run is instant.
+    Every data set counts the same in the average, and so does every language, as each is a data set of its own.
+    Encodings are kept, so that a second run takes seconds.
+
+    [dim]Examples:[/]
+
+    trivec eval BAAI/bge-m3 scifact/ nfcorpus/ --json figures.json --chart figures.png
+
+    trivec eval my-model test.jsonl --mode dense --mode all --baseline dense
+
+    trivec eval my-model test.jsonl --tune-fusion dev.jsonl --save-fusion
     """
-    from trivec.evaluation import EvaluationSettings, load_datasets
+    if save_fusion and not tune_fusion:
+        raise typer.BadParameter("--save-fusion needs --tune-fusion DATASET to choose weights on")
+    if save_fusion and not (Path(model) / "config.json").is_file():
+        raise typer.BadParameter(f"--save-fusion: {model} is not a model folder that weights can be saved in")
+    if weights is not None and tune_fusion:
+        raise typer.BadParameter("--weights are given or chosen with --tune-fusion, not both")
+    from trivec import evaluation
     from trivec.evaluation.chart import check_chart_path
 
-    # Everything that can be wrong with the arguments is found before the model is loaded.
-    if save_fusion:
-        _check_save_fusion(model, bool(tune_fusion))
-    if weights is not None and tune_fusion:
-        raise typer.BadParameter("give weights, or have them chosen with --tune-fusion", param_hint="--weights")
-    given = None if weights is None else _weights(weights)
+    # What can be wrong with the arguments is found before the model is loaded.
+    fusion = None if weights is None else _weights(weights)
     if chart is not None:
         check_chart_path(chart)
-    measured = [dataset for path in datasets for dataset in load_datasets(path, split=split)]
-    development = [dataset for path in tune_fusion or () for dataset in load_datasets(path, split=tune_split)]
-    settings = EvaluationSettings(
+    held_out = [dataset for path in datasets for dataset in evaluation.load_datasets(path, split=split)]
+    development = [
+        dataset for path in tune_fusion or () for dataset in evaluation.load_datasets(path, split=tune_split)
+    ]
+    _warn_of_shared_questions(development, held_out)
+    settings = evaluation.EvaluationSettings(
         candidates, exact_limit, batch_size, max_length, cache_dir, not no_cache, show_progress=sys.stderr.isatty()
     )
-    report = _measure(model, precision, measured, development, settings, mode, given, baseline, save_fusion)
+    with options.load_model(model, precision, device, revision, offline, threads) as loaded:
+        if development:
+            fusion, reached = evaluation.tune_fusion(loaded, development, settings)
+            reporting.say(f"fusion weights {_shown(fusion)} reach nDCG@10 {100 * reached:.1f} on the development data")
+        if save_fusion and fusion is not None:
+            evaluation.store_fusion_weights(model, fusion)
+        modes = None if mode is None else [one.value for one in mode]
+        tested = None if baseline is None else baseline.value
+        report = evaluation.evaluate(loaded, held_out, settings, modes=modes, fusion_weights=fusion, baseline=tested)
     _show(report)
     if json_file is not None:
         report.write_json(json_file)
     if runs is not None:
         report.write_runs(runs)
     if chart is not None:
-        from trivec.evaluation import write_chart
-
-        write_chart(report, chart)
+        evaluation.write_chart(report, chart)
 
 
-def _check_save_fusion(model: str, tuned: bool) -> None:
-    if not tuned:
-        raise typer.BadParameter("needs --tune-fusion DATASET to choose weights on", param_hint="--save-fusion")
-    if not (Path(model) / "config.json").is_file():
-        raise typer.BadParameter(f"{model} is not a model folder to save weights in", param_hint="--save-fusion")
-
-
-def _measure(
-    name: str,
-    precision: str,
-    measured: list[RetrievalDataset],
-    development: list[RetrievalDataset],
-    settings: EvaluationSettings,
-    modes: list[str] | None,
-    weights: tuple[float, ...] | None,
-    baseline: str | None,
-    save_fusion: bool,
-) -> EvaluationReport:
-    from rich import print as show
-
-    from trivec.errors import TrivecError
-    from trivec.evaluation import evaluate, store_fusion_weights, tune_fusion
-    from trivec.model import M3Model
-
-    with M3Model.load(name, precision=precision) as model:
-        try:
-            if development:
-                weights, reached = tune_fusion(model, development, settings)
-                show(f"Fusion weights {_shown(weights)} reach nDCG@10 {100 * reached:.1f} on the development data.")
-            if save_fusion and weights is not None:
-                store_fusion_weights(name, weights)
-                show(f"Saved in {Path(name) / 'config.json'}.")
-            return evaluate(model, measured, settings, modes=modes, fusion_weights=weights, baseline=baseline)
-        except ValueError as error:
-            raise TrivecError(str(error)) from error
+def _warn_of_shared_questions(development: list[RetrievalDataset], held_out: list[RetrievalDataset]) -> None:
+    asked = {text for dataset in held_out for text in dataset.queries.values()}
+    shared = len({text for dataset in development for text in dataset.queries.values()} & asked)
+    if shared:
+        reporting.say(
+            f"warning: {shared} questions are in the development data too, which flatters all and dense+sparse"
+        )
 
 
 def _show(report: EvaluationReport) -> None:
@@ -164,7 +193,7 @@ def _weights(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is not three numbers with commas between", param_hint="--weights") from None
+        raise typer.BadParameter(f"--weights {text!r} is not three numbers with commas between") from None
 
 
 def _shown(weights: tuple[float, ...]) -> str:

@@ -2,93 +2,107 @@
 
 from __future__ import annotations
 
+import sys
+from enum import Enum
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
+from trivec.cli import options, reporting
+
+
+class Mode(str, Enum):
+    """Which vectors are searched."""
+
+    dense = "dense"
+    sparse = "sparse"
+    hybrid = "hybrid"
+
 
 def mine(
-    model: Annotated[str, typer.Argument(help="Folder or hub id of the model to search with.", show_default=False)],
     questions: Annotated[
         Path,
         typer.Argument(
             exists=True,
             dir_okay=False,
-            help="JSON lines with query (or queries), pos and optionally neg.",
+            help="JSON lines with query (or queries), pos, and optionally neg.",
             show_default=False,
         ),
     ],
     output: Annotated[
         Path,
-        typer.Argument(
-            dir_okay=False, help="The training file to write: one row a query, with neg.", show_default=False
-        ),
+        typer.Argument(dir_okay=False, help="The training file to write: a row for each query.", show_default=False),
     ],
     corpus: Annotated[
         list[Path] | None,
         typer.Option(
             exists=True,
-            help="Where to look for negatives: .jsonl, .csv, .parquet, .txt or .md, or folders; repeat for several. "
-            "By default the pos and neg texts of QUESTIONS.",
+            help="Where to look: .txt .md .jsonl .csv .parquet, folders; repeatable. Default: texts of QUESTIONS.",
             show_default=False,
         ),
     ] = None,
-    text_field: Annotated[str, typer.Option(help="Field of the corpus's records that holds the text.")] = "text",
-    mode: Annotated[str, typer.Option(help="dense, sparse or hybrid.")] = "dense",
-    negatives: Annotated[int, typer.Option(min=1, help="Negatives a query, at most.")] = 15,
+    mode: Annotated[Mode, typer.Option(help="Which vectors to search.")] = Mode.dense,
+    negatives: Annotated[int, typer.Option("--negatives", "-n", min=1, help="Negatives for a query, at most.")] = 15,
     ranks: Annotated[
         str, typer.Option(metavar="FIRST-LAST", help="Ranks to draw from, positives not counted.")
     ] = "2-200",
     margin: Annotated[
-        float,
-        typer.Option(help="Leave out passages that score above (1 - margin) times the query's worst positive."),
+        float, typer.Option(help="Leave out what scores above (1 - margin) times the query's worst positive.")
     ] = 0.05,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    text_field: options.TextField = "text",
+    id_field: options.IdField = None,
     max_length: Annotated[
-        int | None, typer.Option(min=2, help="Most tokens of a passage that are read; the model's own by default.")
+        int | None, typer.Option(min=2, help="Most tokens of a passage that are read. Default: the model's own.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Memory knob: 256 tokens a batch for each.")] = 16,
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    batch_size: options.BatchSize = 16,
+    model: options.Model = options.DEFAULT_MODEL,
+    precision: options.Precision = "auto",
+    device: options.Device = None,
+    revision: options.Revision = None,
+    offline: options.Offline = False,
+    threads: options.Threads = None,
 ) -> None:
-    """Find hard negatives: passages that the model ranks high though they do not answer the query."""
-    from rich.console import Console
+    """Find hard negatives: passages that a model ranks high although they do not answer the query.
 
+    The corpus is searched in a temporary Milvus Lite file. The output has FlagEmbedding's training format; negatives
+    that QUESTIONS lists stay, and the mined ones follow them.
+
+    [dim]Examples:[/]
+
+    trivec mine questions.jsonl train.jsonl --corpus passages.jsonl
+
+    trivec mine questions.jsonl train.jsonl --mode hybrid --ranks 10-100 --negatives 7 --model my-model
+    """
+    first_and_last = _ranks(ranks)
     from trivec.documents import read_documents
-    from trivec.errors import TrivecError
-    from trivec.mining import Mode, mine_negatives
-    from trivec.model import M3Model
+    from trivec.mining import mine_negatives
 
-    console = Console()
-    documents = None if corpus is None else read_documents(corpus, text_field=text_field)
-    with M3Model.load(model, precision=precision) as loaded:
-        try:
-            mined = mine_negatives(
-                loaded,
-                questions,
-                output,
-                corpus=documents,
-                mode=cast("Mode", mode),
-                negatives=negatives,
-                ranks=_ranks(ranks),
-                margin=margin,
-                seed=seed,
-                batch_size=batch_size,
-                max_length=max_length,
-                show_progress=console.is_terminal,
-            )
-        except ValueError as error:
-            raise TrivecError(str(error)) from error
-    console.print(
-        f"{output}: {mined.queries} queries with {mined.negatives} mined negatives; {mined.short} queries have fewer "
-        f"than {negatives}; {mined.too_close} passages left out as too close to a positive",
-        highlight=False,
-        soft_wrap=True,
+    documents = None if corpus is None else read_documents(corpus, text_field=text_field, id_field=id_field)
+    with options.load_model(model, precision, device, revision, offline, threads) as loaded:
+        mined = mine_negatives(
+            loaded,
+            questions,
+            output,
+            corpus=documents,
+            mode=mode.value,
+            negatives=negatives,
+            ranks=first_and_last,
+            margin=margin,
+            seed=seed,
+            batch_size=batch_size,
+            max_length=max_length,
+            show_progress=sys.stderr.isatty(),
+        )
+    reporting.say(
+        f"{output}: {mined.queries} queries, {mined.negatives} mined negatives; {mined.short} queries have fewer than "
+        f"{negatives}; {mined.too_close} passages left out as too close to a positive"
     )
 
 
 def _ranks(text: str) -> tuple[int, int]:
     first, dash, last = text.partition("-")
     if not (dash and first.isdigit() and last.isdigit()):
-        raise typer.BadParameter(f"{text!r} is not two ranks such as 2-200", param_hint="--ranks")
+        raise typer.BadParameter(f"--ranks {text!r} is not two ranks such as 2-200")
     return int(first), int(last)
