@@ -96,21 +96,21 @@ def exact_search(queries: EncodedBlock, corpus: Iterable[EncodedBlock], k: int, 
         excluded: (queries,) document that a query must not find, or -1.
     """
     count = _rows(queries)
-    dense = [_Best(k) for _ in range(0, count, _QUERY_BLOCK)]
-    sparse = [_Best(k) for _ in range(0, count, _QUERY_BLOCK)]
+    parts = [slice(start, min(start + _QUERY_BLOCK, count)) for start in range(0, count, _QUERY_BLOCK)]
+    dense = [_Best(k, part.start, part.stop - part.start) for part in parts]
+    sparse = [_Best(k, part.start, part.stop - part.start) for part in parts]
     for block in corpus:
-        for number, start in enumerate(range(0, count, _QUERY_BLOCK)):
-            part = slice(start, start + _QUERY_BLOCK)
+        for number, part in enumerate(parts):
             if queries.dense is not None and block.dense is not None:
                 scores = queries.dense[part] @ block.dense.T
-                dense[number].add(scores, start, block.start, excluded[part])
+                dense[number].add(scores, block.start, excluded[part])
             if queries.sparse is not None and block.sparse is not None:
                 scores = (queries.sparse[part] @ block.sparse.T).toarray()
                 scores[scores == 0] = -np.inf
-                sparse[number].add(scores, start, block.start, excluded[part])
+                sparse[number].add(scores, block.start, excluded[part])
     return ExactResults(
-        dense=None if queries.dense is None else ScoredPairs.join(best.pairs for best in dense),
-        sparse=None if queries.sparse is None else ScoredPairs.join(best.pairs for best in sparse),
+        dense=None if queries.dense is None else ScoredPairs.join(best.pairs() for best in dense),
+        sparse=None if queries.sparse is None else ScoredPairs.join(best.pairs() for best in sparse),
     )
 
 
@@ -154,27 +154,35 @@ def pair_scores(
 class _Best:
     """The k best pairs so far of a block of queries."""
 
-    def __init__(self, k: int) -> None:
+    def __init__(self, k: int, first_query: int, queries: int) -> None:
         self._k = k
-        self._floor: Float32 | None = None  # (queries,) score that a later document must exceed
-        self.pairs = ScoredPairs.join([])
+        self._first_query = first_query
+        self._floor = np.full(queries, -np.inf, np.float32)  # score that a query's later documents must exceed
+        self._best = ScoredPairs.join([])
+        self._waiting: list[ScoredPairs] = []  # found since, and not yet compared with the best
 
-    def add(self, scores: Float32, first_query: int, first_document: int, excluded: Rows) -> None:
+    def add(self, scores: Float32, first_document: int, excluded: Rows) -> None:
         """Take in the scores (queries, documents) of the next block, which -inf leaves out; `scores` is overwritten."""
         inside = np.flatnonzero((excluded >= first_document) & (excluded < first_document + scores.shape[1]))
         scores[inside, excluded[inside] - first_document] = -np.inf
-        keep = scores > (-np.inf if self._floor is None else self._floor[:, None])
-        if scores.shape[1] > self._k:  # of this block, only what could be among its own k best
+        keep = scores > self._floor[:, None]
+        if scores.shape[1] > self._k and keep.sum() > len(scores) * self._k:
+            # More than all queries together can keep: take only what is among the k best of this block.
             keep &= scores >= np.partition(scores, -self._k, axis=1)[:, [-self._k]]
         query, document = np.nonzero(keep)
-        found = ScoredPairs(query + first_query, document + first_document, scores[query, document])
-        self.pairs = ScoredPairs.join([self.pairs, found]).top(self._k)
-        count = np.bincount(self.pairs.query - first_query, minlength=len(scores))
-        last = np.cumsum(count) - 1
-        floor = np.full(len(scores), -np.inf, np.float32)
+        self._waiting.append(ScoredPairs(query + self._first_query, document + first_document, scores[keep]))
+        # Sorting is what costs: do it once as many pairs wait as the best of all queries are.
+        if sum(len(part.query) for part in self._waiting) >= len(scores) * self._k:
+            self.pairs()
+
+    def pairs(self) -> ScoredPairs:
+        """The best of all blocks so far, sorted by query, then from the best score down."""
+        self._best = ScoredPairs.join([self._best, *self._waiting]).top(self._k)
+        self._waiting = []
+        count = np.bincount(self._best.query - self._first_query, minlength=len(self._floor))
         full = count == self._k
-        floor[full] = self.pairs.score[last[full]]
-        self._floor = floor
+        self._floor[full] = self._best.score[np.cumsum(count)[full] - 1]
+        return self._best
 
 
 def _rows(block: EncodedBlock) -> int:
