@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -20,6 +21,7 @@ from scipy.sparse import csr_array, vstack
 from tqdm.auto import tqdm
 
 from trivec import __version__
+from trivec.embeddings import M3Embeddings
 from trivec.evaluation.cache import ArrayCache, Arrays, content_key
 from trivec.evaluation.maxsim import QueryTokens
 from trivec.evaluation.search import EncodedBlock, Float32, Rows
@@ -63,16 +65,27 @@ class Encoder:
     def blocks(self, texts: Sequence[str], description: str) -> Iterator[EncodedBlock]:
         """Yield the dense and sparse vectors of consecutive texts, block by block, from the cache where they are there.
 
+        At the end one warning counts the texts that are too long to be read whole.
+
         Args:
             texts: The texts.
-            description: Stands before the progress bar.
+            description: Stands before the progress bar and the warning.
         """
         with self._bar(len(texts), description) as bar:
+            truncated = 0
             for start in range(0, len(texts), _BLOCK):
                 block = list(texts[start : start + _BLOCK])
                 key = content_key(["vectors", self.identity, *block])
-                yield _unpack(start, self.cache.load_or_build(key, partial(self._vectors, block)))
+                arrays = self.cache.load_or_build(key, partial(self._vectors, block))
+                truncated += int(arrays["truncated"])
+                yield _unpack(start, arrays)
                 bar.update(len(block))
+        if truncated:
+            warnings.warn(
+                f"{description}: {truncated} of {len(texts)} have more than "
+                f"{self.model.checked_length(self.max_length)} tokens and were cut to that",
+                stacklevel=2,
+            )
 
     def whole(self, texts: Sequence[str], description: str) -> EncodedBlock:
         """The dense and sparse vectors of all texts in one block."""
@@ -124,15 +137,13 @@ class Encoder:
         return tqdm(total=total, desc=description, unit="text", disable=not self.show_progress, leave=False)
 
     def _vectors(self, texts: list[str]) -> Arrays:
-        encoded = self.model.encode(
-            texts,
-            batch_size=self.batch_size,
-            max_length=self.max_length,
-            return_sparse=self.model.has_sparse,
-            show_progress=False,
-        )
+        encoded = self._encode(texts, return_sparse=self.model.has_sparse)
         assert encoded.dense is not None
-        arrays: Arrays = {"dense": encoded.dense}
+        length = self.model.checked_length(self.max_length)
+        arrays: Arrays = {
+            "dense": encoded.dense,
+            "truncated": np.array(self.model.tokenizer.encode_batch(texts, length).truncated),
+        }
         if encoded.sparse is not None:
             arrays |= {
                 "sparse_data": encoded.sparse.data,
@@ -143,17 +154,18 @@ class Encoder:
         return arrays
 
     def _token_vectors(self, texts: Sequence[str]) -> list[Float32]:
-        encoded = self.model.encode(
-            texts,
-            batch_size=self.batch_size,
-            max_length=self.max_length,
-            return_dense=False,
-            return_sparse=False,
-            return_colbert_vecs=True,
-            show_progress=False,
-        )
+        encoded = self._encode(texts, return_dense=False, return_sparse=False, return_colbert_vecs=True)
         assert encoded.colbert_vecs is not None
         return encoded.colbert_vecs
+
+    def _encode(self, texts: Sequence[str], **vectors: bool) -> M3Embeddings:
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", message=".* were cut to it", category=UserWarning
+            )  # `blocks` says it once
+            return self.model.encode(
+                texts, batch_size=self.batch_size, max_length=self.max_length, show_progress=False, **vectors
+            )
 
 
 def _unpack(start: int, arrays: Arrays) -> EncodedBlock:

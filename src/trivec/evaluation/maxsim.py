@@ -18,6 +18,8 @@ _CELLS = 4_000_000  # most token-to-token products held at once: 16 MB
 class QueryTokens:
     """Token vectors of all queries in one matrix, ready to be scored against documents.
 
+    At full size 10,000 queries of 20 tokens take 0.8 GB.
+
     Args:
         token_vectors: One (tokens, dim) float32 array a query, at least one token each.
     """
