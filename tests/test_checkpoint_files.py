@@ -81,7 +81,7 @@ def test_missing_file_is_named(copied: Path, name: str) -> None:
 def test_missing_shard_is_named(tmp_path: Path) -> None:
     folder = write_random_checkpoint(tmp_path / "m", weights="model.safetensors.index.json")
     (folder / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="model-00002-of-00002.safetensors is missing"):
+    with pytest.raises(CheckpointError, match=r"model-00002-of-00002\.safetensors is missing"):
         M3Model.load(folder)
 
 
@@ -119,7 +119,7 @@ def test_broken_config(copied: Path, content: bytes) -> None:
 
 def test_git_lfs_pointer(copied: Path) -> None:
     (copied / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
-    with pytest.raises(CheckpointError, match="Git LFS pointer.*git lfs pull"):
+    with pytest.raises(CheckpointError, match=r"Git LFS pointer.*git lfs pull"):
         M3Model.load(copied)
 
 

@@ -70,7 +70,7 @@ def write_archive(path: Path, stream: bytes) -> Path:
 @pytest.mark.parametrize("name", NAMES)
 def test_payload_is_refused_and_not_executed(name: str, tmp_path: Path) -> None:
     mark = tmp_path / "executed"
-    with pytest.raises(CheckpointError, match="pytorch_model.bin is (not safe|damaged)"):
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin is (not safe|damaged)"):
         read_torch_file(write_archive(tmp_path / "pytorch_model.bin", payloads(mark)[name]))
     assert not mark.exists()
 

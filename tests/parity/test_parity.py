@@ -15,6 +15,7 @@ from trivec.tokenizer import M3Tokenizer
 
 TOLERANCE = 1e-5
 ALL = {"return_dense": True, "return_sparse": True, "return_colbert_vecs": True}
+ALL_TEXTS = [text for texts in SENTENCES.values() for text in texts]
 SMALL = TINY.__class__(**(vars(TINY) | {"hidden_size": 128, "num_layers": 4, "num_heads": 8, "intermediate_size": 512}))
 
 
@@ -67,7 +68,7 @@ def test_small_checkpoint_every_length(small_checkpoint: Path) -> None:
 
 
 def test_truncation_as_the_reference_does_it(small_checkpoint: Path) -> None:
-    texts = [" ".join(sum(SENTENCES.values(), [])), ""]
+    texts = [" ".join(ALL_TEXTS), ""]
     model = M3Model.load(small_checkpoint, precision="fp32")
     for max_length in (3, 16, 100):
         theirs = reference(small_checkpoint).encode(texts, max_length=max_length, **ALL)
@@ -128,7 +129,7 @@ def test_embedding_function_of_pymilvus_model(small_checkpoint: Path) -> None:
 
 def test_full_size(xlmr_tokenizer: Path, tmp_path: Path) -> None:
     folder = write_random_checkpoint(tmp_path / "full", FULL_SIZE, tokenizer=xlmr_tokenizer, seed=1)
-    words = " ".join(sum(SENTENCES.values(), [])).split()
+    words = " ".join(ALL_TEXTS).split()
     draw = random.Random(5)
     texts = [" ".join(draw.choices(words, k=count)) for count in (4, 5, 105, 115, 1200)]
     theirs = reference(folder).encode(texts, batch_size=1, max_length=8192, **ALL)

@@ -1,0 +1,63 @@
+"""`from pymilvus.model.hybrid import BGEM3EmbeddingFunction` in real environments, with and without pymilvus."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+WHOSE = "from pymilvus.model.hybrid import BGEM3EmbeddingFunction as f; print(f.__module__)"
+OURS, THEIRS = "trivec.embedding_function", "pymilvus.model.hybrid.bge_m3"
+# What each side imports on the way to the class, and no more: the packages themselves come without their dependencies.
+PYMILVUS = ["pymilvus==3.0.2"]
+PYMILVUS_MODEL = ["--no-deps", "pymilvus.model==0.3.4"]
+ITS_IMPORTS = ["requests", "scipy", "onnxruntime", "transformers", "protobuf"]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, ROOT], check=True)
+    return next(folder.glob("trivec-*.whl"))
+
+
+class Environment:
+    def __init__(self, folder: Path) -> None:
+        venv.create(folder, with_pip=True)
+        self.python = folder / "bin" / "python"
+
+    def install(self, *arguments: str) -> None:
+        subprocess.run([self.python, "-m", "pip", "install", "-q", *arguments], check=True)
+
+    def whose(self) -> str:
+        done = subprocess.run([self.python, "-c", WHOSE], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+
+@pytest.fixture(params=["wheel", "editable"])
+def environment(request: pytest.FixtureRequest, wheel: Path, tmp_path: Path) -> Environment:
+    environment = Environment(tmp_path / "venv")
+    if request.param == "wheel":
+        environment.install(str(wheel))
+    else:
+        environment.install("-e", str(ROOT))
+    return environment
+
+
+def test_without_pymilvus_and_with_it_the_class_is_ours(environment: Environment) -> None:
+    assert environment.whose() == OURS
+    environment.install(*PYMILVUS)
+    assert environment.whose() == OURS
+
+
+def test_an_installed_pymilvus_model_keeps_its_own(environment: Environment) -> None:
+    environment.install(*PYMILVUS, *ITS_IMPORTS)
+    environment.install(*PYMILVUS_MODEL)
+    assert environment.whose() == THEIRS

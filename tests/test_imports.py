@@ -1,0 +1,32 @@
+"""Imports are cheap, and the names people import are there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+HEAVY = {"openvino", "torch", "transformers", "pymilvus", "scipy", "tokenizers", "huggingface_hub", "pandas", "pyarrow"}
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f"{statement}; import sys, json; print(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    return set(
+        json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    )
+
+
+def test_import_trivec_loads_nothing_heavy() -> None:
+    assert modules_after("import trivec") & HEAVY == set()
+
+
+def test_encoding_needs_neither_torch_nor_milvus() -> None:
+    assert (
+        modules_after("from trivec import BGEM3EmbeddingFunction, M3Model") & {"torch", "transformers", "pymilvus"}
+        == set()
+    )
+
+
+def test_the_path_of_the_milvus_documentation_gives_our_class() -> None:
+    code = "import trivec, pymilvus.model.hybrid as m; assert m.BGEM3EmbeddingFunction is trivec.BGEM3EmbeddingFunction"
+    subprocess.run([sys.executable, "-c", code], check=True)
