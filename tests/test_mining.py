@@ -16,7 +16,6 @@ from trivec.evaluation import DatasetError
 from trivec.scoring import dense_score, lexical_score
 
 pytest.importorskip("milvus_lite", reason="needs the extra milvus")
-pytest.importorskip("trivec.milvus")
 
 from trivec.mining import Mined, mine_negatives
 

@@ -87,6 +87,10 @@ def evaluate(
         Path | None,
         typer.Option("--json", dir_okay=False, help="Write all figures to this file.", rich_help_panel="Output"),
     ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="Write the tables to this file as Markdown.", rich_help_panel="Output"),
+    ] = None,
     runs: Annotated[
         Path | None,
         typer.Option(file_okay=False, help="Write TREC run files into this folder.", rich_help_panel="Output"),
@@ -125,17 +129,12 @@ def evaluate(
 
     trivec eval my-model test.jsonl --tune-fusion dev.jsonl --save-fusion
     """
-    if save_fusion and not tune_fusion:
-        raise typer.BadParameter("--save-fusion needs --tune-fusion DATASET to choose weights on")
-    if save_fusion and not (Path(model) / "config.json").is_file():
-        raise typer.BadParameter(f"--save-fusion: {model} is not a model folder that weights can be saved in")
-    if weights is not None and tune_fusion:
-        raise typer.BadParameter("--weights are given or chosen with --tune-fusion, not both")
+    # What can be wrong with the arguments is found before the model is loaded.
+    _check_fusion_options(model, weights is not None, bool(tune_fusion), save_fusion)
+    fusion = None if weights is None else _weights(weights)
     from trivec import evaluation
     from trivec.evaluation.chart import check_chart_path
 
-    # What can be wrong with the arguments is found before the model is loaded.
-    fusion = None if weights is None else _weights(weights)
     if chart is not None:
         check_chart_path(chart)
     held_out = [dataset for path in datasets for dataset in evaluation.load_datasets(path, split=split)]
@@ -158,10 +157,21 @@ def evaluate(
     _show(report)
     if json_file is not None:
         report.write_json(json_file)
+    if markdown is not None:
+        markdown.write_text(evaluation.markdown_tables(report), encoding="utf-8")
     if runs is not None:
         report.write_runs(runs)
     if chart is not None:
         evaluation.write_chart(report, chart)
+
+
+def _check_fusion_options(model: str, given: bool, tuned: bool, saved: bool) -> None:
+    if given and tuned:
+        raise typer.BadParameter("--weights are given or chosen with --tune-fusion, not both")
+    if saved and not tuned:
+        raise typer.BadParameter("--save-fusion needs --tune-fusion DATASET to choose weights on")
+    if saved and not (Path(model) / "config.json").is_file():
+        raise typer.BadParameter(f"--save-fusion: {model} is not a model folder that weights can be saved in")
 
 
 def _warn_of_shared_questions(development: list[RetrievalDataset], held_out: list[RetrievalDataset]) -> None:
@@ -176,17 +186,12 @@ def _warn_of_shared_questions(development: list[RetrievalDataset], held_out: lis
 def _show(report: EvaluationReport) -> None:
     from rich.console import Console
 
-    from trivec.evaluation import tables
+    from trivec.evaluation.tables import legend, terminal_tables
 
     console = Console()
-    for table in tables(report):
+    for table in terminal_tables(report):
         console.print(table)
-    console.print(
-        f"{report.model} in {report.precision}, fusion weights {_shown(report.fusion_weights)}.", highlight=False
-    )
-    console.print("±: half of the 95 % interval over queries.", highlight=False)
-    if report.baseline:
-        console.print(f"*: differs from {report.baseline}, p < 0.05 (paired t-test).", highlight=False)
+    console.print(legend(report), highlight=False)
 
 
 def _weights(text: str) -> tuple[float, ...]:

@@ -19,7 +19,7 @@ from trivec.evaluation.fusion import store_fusion_weights
 from trivec.evaluation.metrics import METRICS, Estimate
 from trivec.evaluation.ranking import MODES
 from trivec.evaluation.report import DatasetReport, EvaluationReport
-from trivec.evaluation.tables import tables
+from trivec.evaluation.tables import markdown_tables, terminal_tables
 
 __all__ = [
     "METRICS",
@@ -33,8 +33,9 @@ __all__ = [
     "default_cache_folder",
     "evaluate",
     "load_datasets",
+    "markdown_tables",
     "store_fusion_weights",
-    "tables",
+    "terminal_tables",
     "tune_fusion",
     "write_chart",
 ]

@@ -84,7 +84,7 @@ class Encoder:
             warnings.warn(
                 f"{description}: {truncated} of {len(texts)} have more than "
                 f"{self.model.checked_length(self.max_length)} tokens and were cut to that",
-                stacklevel=2,
+                stacklevel=1,  # the same place whoever asks, so that Python shows it once
             )
 
     def whole(self, texts: Sequence[str], description: str) -> EncodedBlock:
