@@ -2,7 +2,7 @@
 
 The corpus goes into a Milvus Lite file, every query is searched in it, and negatives are drawn from a range of ranks. A
 passage that scores as high as a positive is more likely an answer nobody marked than a hard negative: those within a
-margin of the positive's score are left out (the relative margin of NV-Retriever, arXiv 2407.15831, section 3).
+margin of the positive's score are left out (NV-Retriever's TopK-PercPos, arXiv 2407.15831).
 Rows in and out are FlagEmbedding's: `query`, `pos`, `neg`.
 """
 

@@ -189,7 +189,11 @@ def _show(report: EvaluationReport) -> None:
     from trivec.evaluation.tables import legend, terminal_tables
 
     console = Console()
-    for table in terminal_tables(report):
+    tables = list(terminal_tables(report))
+    if not console.is_terminal:  # a pipe or a file has no width to fit into
+        unbounded = console.options.update(max_width=10_000)
+        console.width = max(console.width, *(console.measure(table, options=unbounded).maximum for table in tables))
+    for table in tables:
         console.print(table)
     console.print(legend(report), highlight=False)
 

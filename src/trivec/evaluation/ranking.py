@@ -2,7 +2,7 @@
 
 - `dense` and `sparse` search the whole corpus by one score.
 - `multi-vector`, `dense+sparse` and `all` re-rank the union of those two result lists: by MaxSim, by the weighted mean
-  of dense and sparse score, and by the weighted mean of all three (M3 paper, arXiv 2402.03216, sections 3.2 and 4).
+  of dense and sparse score, and by the weighted mean of all three (M3 paper, arXiv 2402.03216, section 3.2).
 - `bm25-words` and `bm25-pieces` are the yardsticks.
 
 Equal scores are ordered by falling document id, as trec_eval does, so that it agrees on the files that `Run.write`

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from rich.box import SIMPLE
 from rich.table import Table
 
 from trivec.evaluation.metrics import METRICS, Estimate
@@ -28,12 +29,13 @@ class _Grid(NamedTuple):
 def terminal_tables(report: EvaluationReport) -> Iterator[Table]:
     """Yield a report's tables for rich to print: modes by metrics; for several data sets also data sets by modes."""
     for grid in _grids(report):
-        table = Table(*grid.header, title=grid.title)
+        table = Table(*grid.header, title=grid.title, box=SIMPLE, padding=(0, 1, 0, 0), show_edge=False)
         for row in grid.rows:
             table.add_row(*row)
+        for column in table.columns:
+            column.overflow = "fold"  # a narrow terminal breaks names and figures, and cuts none off
         for column in table.columns[1:]:
             column.justify = "right"
-            column.no_wrap = True
         yield table
 
 
