@@ -94,7 +94,8 @@ def ranked(scores: dict[str, float], k: int) -> list[str]:
 
 
 def test_every_mode_ranks_as_brute_force(tiny_model: M3Model, settings: EvaluationSettings):
-    found = rankings(evaluate(tiny_model, [TOY], settings, fusion_weights=WEIGHTS))
+    report = evaluate(tiny_model, [TOY], settings, fusion_weights=WEIGHTS)
+    found = rankings(report)
     queries = dict(zip(QUERIES, tiny_model.encode(list(QUERIES.values()), return_colbert_vecs=True), strict=True))
     documents = dict(zip(DOCUMENTS, tiny_model.encode(list(DOCUMENTS.values()), return_colbert_vecs=True), strict=True))
     for name, query in queries.items():
@@ -109,6 +110,29 @@ def test_every_mode_ranks_as_brute_force(tiny_model: M3Model, settings: Evaluati
         assert found["dense+sparse"][name] == ranked(both, 4)
         assert found["multi-vector"][name] == ranked({d: maxsim[d] for d in candidates}, 4)
         assert found["all"][name] == ranked({d: both[d] + WEIGHTS[2] * maxsim[d] for d in candidates}, 4)
+
+
+def test_the_score_of_all_is_the_models_own(tiny_model: M3Model, settings: EvaluationSettings):
+    run = evaluate(tiny_model, [TOY], settings, fusion_weights=WEIGHTS, modes=["all"]).datasets[0].runs["all"]
+    asked = list(QUERIES.values())
+    pairs = [
+        (asked[q], DOCUMENTS[run.document_ids[d]]) for q, d in zip(run.pairs.query, run.pairs.document, strict=True)
+    ]
+    expected = tiny_model.compute_score(pairs, WEIGHTS)["colbert+sparse+dense"]
+    np.testing.assert_allclose(run.pairs.score, expected, rtol=1e-5)
+
+
+def test_equal_scores_stand_in_trec_evals_order(tiny_model: M3Model, settings: EvaluationSettings, tmp_path: Path):
+    twins = DOCUMENTS | {"a01": DOCUMENTS["d01"], "z01": DOCUMENTS["d01"]}
+    dataset = RetrievalDataset("twins", twins, QUERIES, QRELS)
+    report = evaluate(tiny_model, [dataset], settings)
+    for mode, run in report.datasets[0].runs.items():
+        run.write(tmp_path / f"{mode}.trec", mode)
+        read = list(ir_measures.read_trec_run(str(tmp_path / f"{mode}.trec")))
+        value = ir_measures.calc_aggregate([ir_measures.nDCG @ 10], QRELS, read)[ir_measures.nDCG @ 10]
+        assert value == pytest.approx(report.datasets[0].estimates[mode]["nDCG@10"].mean)
+    assert rankings(report)["bm25-words"]["q1"][:3] == ["z01", "d01", "a01"]
+    assert rankings(report)["bm25-pieces"]["q1"][:3] == ["z01", "d01", "a01"]
 
 
 def test_figures_are_those_of_the_rankings(tiny_model: M3Model, settings: EvaluationSettings):
@@ -196,6 +220,15 @@ def test_damaged_entries_are_computed_again(
     encoded.clear()
     evaluate(tiny_model, [TOY], settings)
     assert encoded == []
+
+
+def test_other_questions_get_scores_of_their_own(tiny_model: M3Model, settings: EvaluationSettings):
+    whole = EvaluationSettings(cache_folder=settings.cache_folder)  # every document is a candidate, before and after
+    evaluate(tiny_model, [TOY], whole, modes=["multi-vector"])
+    others = RetrievalDataset("toy", DOCUMENTS, {name: text[::-1] for name, text in QUERIES.items()}, QRELS)
+    cached = evaluate(tiny_model, [others], whole, modes=["multi-vector"])
+    fresh = evaluate(tiny_model, [others], EvaluationSettings(use_cache=False), modes=["multi-vector"])
+    assert rankings(cached) == rankings(fresh)
 
 
 def test_another_models_vectors_are_not_taken_but_stored_weights_change_none(tmp_path: Path, tiny_checkpoint: Path):

@@ -115,7 +115,8 @@ def test_milvus_finds_what_exact_search_finds():
     queries, corpus = vectors(7, seed=0), vectors(300, seed=1)
     queries.sparse.data[queries.sparse.indptr[2] : queries.sparse.indptr[3]] = 0  # a query without lexical weights
     queries.sparse.eliminate_zeros()
-    excluded = np.array([-1, 5, -1, -1, 9, -1, -1])
+    excluded = np.argmax(queries.dense @ corpus.dense.T, axis=1)
+    excluded[3] = -1
     exact = exact_search(queries, in_blocks(corpus, 100), 10, excluded)
     found = milvus_search(queries, in_blocks(corpus, 100), 10, excluded)
     assert_same(as_lists(found.dense, 7), as_lists(exact.dense, 7))
