@@ -67,5 +67,6 @@ def bm25_search(documents: Tokens, queries: Tokens, k: int, excluded: Rows) -> S
         positive = np.flatnonzero(scores > 0)
         if len(positive) > k:
             positive = positive[scores[positive] >= np.partition(scores[positive], -k)[-k]]
-        found.append(ScoredPairs(np.full(len(positive), number), positive, scores[positive].astype(np.float32)).top(k))
+        best = positive[np.argsort(-scores[positive], kind="stable")[:k]]
+        found.append(ScoredPairs(np.full(len(best), number), best, scores[best].astype(np.float32)))
     return ScoredPairs.join(found)

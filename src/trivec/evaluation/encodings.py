@@ -111,7 +111,10 @@ class Encoder:
         """
         scores = np.empty(len(query), np.float32)
         candidates = np.unique(document)
-        query_keys = [content_key([text]) for text in queries]
+        # (queries, 32) bytes: a digest each, so that a block's key takes one step a document and not one a pair.
+        digests = np.frombuffer(bytes.fromhex("".join(content_key([text]) for text in queries)), np.uint8).reshape(
+            -1, 32
+        )
         tokens: list[QueryTokens] = []  # encoded when the first block is not in the cache
 
         def build(block: Rows, bounds: Rows) -> Arrays:
@@ -125,9 +128,9 @@ class Encoder:
             for start in range(0, len(candidates), _CANDIDATE_BLOCK):
                 block = candidates[start : start + _CANDIDATE_BLOCK]
                 bounds = np.append(np.searchsorted(document, block), np.searchsorted(document, block[-1], side="right"))
-                key = ["maxsim", self.identity]
+                key: list[str | bytes] = ["maxsim", self.identity]
                 for row, low, high in zip(block, bounds[:-1], bounds[1:], strict=True):
-                    key += [documents[row], *(query_keys[number] for number in query[low:high])]
+                    key += [documents[row], digests[query[low:high]].tobytes()]
                 found = self.cache.load_or_build(content_key(key), partial(build, block, bounds))
                 scores[bounds[0] : bounds[-1]] = found["scores"]
                 bar.update(len(block))

@@ -19,7 +19,9 @@ from trivec.evaluation.datasets import Qrels
 METRICS = ("nDCG@10", "Recall@100", "MRR@10", "R@1")
 """What every evaluation reports; the first is the one that fusion weights are chosen by."""
 
-_IR_MEASURES_NAMES = {"nDCG@10": "nDCG@10", "Recall@100": "R@100", "MRR@10": "RR@10", "R@1": "R@1"}
+# ir-measures' name of each metric, and the length at which rankings are cut before they are measured. RR of a ranking of
+# 10 is RR@10; asked for by that name, ir-measures computes it in Python, many times slower.
+_MEASURES = {"nDCG@10": ("nDCG@10", 10), "Recall@100": ("R@100", 100), "MRR@10": ("RR", 10), "R@1": ("R@1", 10)}
 _RESAMPLES = 2000
 _SEED = 0
 
@@ -61,13 +63,19 @@ def per_query_metrics(
         import ir_measures
     except ImportError as error:
         raise MissingExtraError("eval", "ir_measures") from error
-    measures = {ir_measures.parse_measure(_IR_MEASURES_NAMES[name]): name for name in metrics}
-    # trec_eval sorts by score and breaks ties by id; falling numbers as scores keep the order that was given.
-    run = {query: {document: float(-rank) for rank, document in enumerate(rankings.get(query, ()))} for query in qrels}
-    position = {query: i for i, query in enumerate(qrels)}
     values = {name: np.zeros(len(qrels)) for name in metrics}
-    for value in ir_measures.iter_calc(list(measures), qrels, run):
-        values[measures[value.measure]][position[value.query_id]] = value.value
+    position = {query: i for i, query in enumerate(qrels)}
+    for cutoff in sorted({_MEASURES[name][1] for name in metrics}):
+        names = {
+            ir_measures.parse_measure(_MEASURES[name][0]): name for name in metrics if _MEASURES[name][1] == cutoff
+        }
+        # trec_eval sorts by score and breaks ties by id; falling numbers as scores keep the order that was given.
+        run = {
+            query: {document: float(-rank) for rank, document in enumerate(rankings.get(query, ())[:cutoff])}
+            for query in qrels
+        }
+        for value in ir_measures.iter_calc(list(names), qrels, run):
+            values[names[value.measure]][position[value.query_id]] = value.value
     return values
 
 
