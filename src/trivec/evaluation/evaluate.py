@@ -6,8 +6,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
+from trivec.errors import MissingExtraError
 from trivec.evaluation.cache import ArrayCache, default_cache_folder
 from trivec.evaluation.datasets import RetrievalDataset
 from trivec.evaluation.encodings import Encoder
@@ -154,6 +156,9 @@ def _searches(
     names = [dataset.name for dataset in datasets]
     if not names:
         raise ValueError("no data set to evaluate on")
+    for module in ("ir_measures", "bm25s"):  # not after hours of encoding
+        if find_spec(module) is None:
+            raise MissingExtraError("eval", module)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f"two data sets are called {repeated[0]!r}: rename one of them")

@@ -19,8 +19,8 @@ from trivec.evaluation.datasets import Qrels
 METRICS = ("nDCG@10", "Recall@100", "MRR@10", "R@1")
 """What every evaluation reports; the first is the one that fusion weights are chosen by."""
 
-# ir-measures' name of each metric, and the length at which rankings are cut before they are measured. RR of a ranking of
-# 10 is RR@10; asked for by that name, ir-measures computes it in Python, many times slower.
+# ir-measures' name of each metric, and the length at which rankings are cut before they are measured. RR of a ranking
+# of 10 is RR@10; asked for by that name, ir-measures computes it in Python, many times slower.
 _MEASURES = {"nDCG@10": ("nDCG@10", 10), "Recall@100": ("R@100", 100), "MRR@10": ("RR", 10), "R@1": ("R@1", 10)}
 _RESAMPLES = 2000
 _SEED = 0
