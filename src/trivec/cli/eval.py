@@ -1,0 +1,209 @@
+"""`trivec eval`: how good a model is at finding things, as tables, JSON, TREC runs and a chart."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trivec.cli import options, reporting
+
+if TYPE_CHECKING:
+    from trivec.evaluation import EvaluationReport, RetrievalDataset
+
+
+class Mode(str, Enum):
+    """How to search; the values are those of `trivec.evaluation.MODES`."""
+
+    dense = "dense"
+    sparse = "sparse"
+    multi_vector = "multi-vector"
+    dense_sparse = "dense+sparse"
+    all = "all"
+    bm25_words = "bm25-words"
+    bm25_pieces = "bm25-pieces"
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(help="A folder in BAAI/bge-m3's layout, or a Hugging Face id.", show_default=False)
+    ],
+    datasets: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DATASET",
+            help="Folders in BEIR, MIRACL or MLDR layout, .jsonl files of query/pos pairs, or folders of these.",
+            show_default=False,
+        ),
+    ],
+    split: Annotated[
+        str | None, typer.Option(help="Which judgements to use where there are several. Default: test, or else dev.")
+    ] = None,
+    mode: Annotated[
+        list[Mode] | None,
+        typer.Option(
+            help="A way to search; repeatable. Default: all that the model has heads for.", show_default=False
+        ),
+    ] = None,
+    baseline: Annotated[
+        Mode | None, typer.Option(help="What the others are tested against. Default: bm25-pieces.", show_default=False)
+    ] = None,
+    candidates: Annotated[
+        int, typer.Option(min=1, help="Dense and sparse results that the other modes re-rank; length of rankings.")
+    ] = 200,
+    exact_limit: Annotated[
+        int, typer.Option(min=0, help="Documents up to which search is exact; beyond, Milvus Lite searches.")
+    ] = 500_000,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="D,S,M",
+            help="Weights of dense, sparse and multi-vector scores. Default: the model's.",
+            rich_help_panel="Fusion",
+        ),
+    ] = None,
+    tune_fusion: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DATASET",
+            help="Choose the weights on this development data set; repeatable.",
+            show_default=False,
+            rich_help_panel="Fusion",
+        ),
+    ] = None,
+    tune_split: Annotated[
+        str, typer.Option(help="Which judgements of the development data sets to use.", rich_help_panel="Fusion")
+    ] = "dev",
+    save_fusion: Annotated[
+        bool,
+        typer.Option(
+            "--save-fusion", help="Write chosen weights into the model's config.json.", rich_help_panel="Fusion"
+        ),
+    ] = False,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", dir_okay=False, help="Write all figures to this file.", rich_help_panel="Output"),
+    ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="Write the tables to this file as Markdown.", rich_help_panel="Output"),
+    ] = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Write TREC run files into this folder.", rich_help_panel="Output"),
+    ] = None,
+    chart: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="Draw nDCG@10 as bars (.png, .svg, .pdf).", rich_help_panel="Output"),
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=2, help="Most tokens of a text that are read. Default: the model's own.")
+    ] = None,
+    batch_size: options.BatchSize = 16,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False, help="Where encodings are kept. Default: trivec/evaluation in the user's cache folder."
+        ),
+    ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no encodings for the next run.")] = False,
+    precision: options.Precision = "auto",
+    device: options.Device = None,
+    revision: options.Revision = None,
+    offline: options.Offline = False,
+    threads: options.Threads = None,
+) -> None:
+    """Measure how well a model finds documents, in every mode, next to BM25.
+
+    Every data set counts the same in the average, and so does every language, as each is a data set of its own.
+    Encodings are kept, so that a second run takes seconds.
+
+    [dim]Examples:[/]
+
+    trivec eval BAAI/bge-m3 scifact/ nfcorpus/ --json figures.json --chart figures.png
+
+    trivec eval my-model test.jsonl --mode dense --mode all --baseline dense
+
+    trivec eval my-model test.jsonl --tune-fusion dev.jsonl --save-fusion
+    """
+    # What can be wrong with the arguments is found before the model is loaded.
+    _check_fusion_options(model, weights is not None, bool(tune_fusion), save_fusion)
+    fusion = None if weights is None else _weights(weights)
+    from trivec import evaluation
+    from trivec.evaluation.chart import check_chart_path
+
+    if chart is not None:
+        check_chart_path(chart)
+    held_out = [dataset for path in datasets for dataset in evaluation.load_datasets(path, split=split)]
+    development = [
+        dataset for path in tune_fusion or () for dataset in evaluation.load_datasets(path, split=tune_split)
+    ]
+    _warn_of_shared_questions(development, held_out)
+    settings = evaluation.EvaluationSettings(
+        candidates, exact_limit, batch_size, max_length, cache_dir, not no_cache, show_progress=sys.stderr.isatty()
+    )
+    with options.load_model(model, precision, device, revision, offline, threads) as loaded:
+        if development:
+            fusion, reached = evaluation.tune_fusion(loaded, development, settings)
+            reporting.say(f"fusion weights {_shown(fusion)} reach nDCG@10 {100 * reached:.1f} on the development data")
+        if save_fusion and fusion is not None:
+            evaluation.store_fusion_weights(model, fusion)
+        modes = None if mode is None else [one.value for one in mode]
+        tested = None if baseline is None else baseline.value
+        report = evaluation.evaluate(loaded, held_out, settings, modes=modes, fusion_weights=fusion, baseline=tested)
+    _show(report)
+    if json_file is not None:
+        report.write_json(json_file)
+    if markdown is not None:
+        markdown.write_text(evaluation.markdown_tables(report), encoding="utf-8")
+    if runs is not None:
+        report.write_runs(runs)
+    if chart is not None:
+        evaluation.write_chart(report, chart)
+
+
+def _check_fusion_options(model: str, given: bool, tuned: bool, saved: bool) -> None:
+    if given and tuned:
+        raise typer.BadParameter("--weights are given or chosen with --tune-fusion, not both")
+    if saved and not tuned:
+        raise typer.BadParameter("--save-fusion needs --tune-fusion DATASET to choose weights on")
+    if saved and not (Path(model) / "config.json").is_file():
+        raise typer.BadParameter(f"--save-fusion: {model} is not a model folder that weights can be saved in")
+
+
+def _warn_of_shared_questions(development: list[RetrievalDataset], held_out: list[RetrievalDataset]) -> None:
+    asked = {text for dataset in held_out for text in dataset.queries.values()}
+    shared = len({text for dataset in development for text in dataset.queries.values()} & asked)
+    if shared:
+        reporting.say(
+            f"warning: {shared} questions are in the development data too, which flatters all and dense+sparse"
+        )
+
+
+def _show(report: EvaluationReport) -> None:
+    from rich.console import Console
+
+    from trivec.evaluation.tables import legend, terminal_tables
+
+    console = Console()
+    tables = list(terminal_tables(report))
+    if not console.is_terminal:  # a pipe or a file has no width to fit into
+        unbounded = console.options.update(max_width=10_000)
+        console.width = max(console.width, *(console.measure(table, options=unbounded).maximum for table in tables))
+    for table in tables:
+        console.print(table)
+    console.print(legend(report), highlight=False)
+
+
+def _weights(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"--weights {text!r} is not three numbers with commas between") from None
+
+
+def _shown(weights: tuple[float, ...]) -> str:
+    return "(" + ", ".join(f"{weight:g}" for weight in weights) + ")"

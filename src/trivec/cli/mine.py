@@ -1,0 +1,108 @@
+"""`trivec mine`: hard negatives for a training file."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trivec.cli import options, reporting
+
+
+class Mode(str, Enum):
+    """Which vectors are searched."""
+
+    dense = "dense"
+    sparse = "sparse"
+    hybrid = "hybrid"
+
+
+def mine(
+    questions: Annotated[
+        Path,
+        typer.Argument(
+            exists=True,
+            dir_okay=False,
+            help="JSON lines with query (or queries), pos, and optionally neg.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Argument(dir_okay=False, help="The training file to write: a row for each query.", show_default=False),
+    ],
+    corpus: Annotated[
+        list[Path] | None,
+        typer.Option(
+            exists=True,
+            help="Where to look: .txt .md .jsonl .csv .parquet, folders; repeatable. Default: texts of QUESTIONS.",
+            show_default=False,
+        ),
+    ] = None,
+    mode: Annotated[Mode, typer.Option(help="Which vectors to search.")] = Mode.dense,
+    negatives: Annotated[int, typer.Option("--negatives", "-n", min=1, help="Negatives for a query, at most.")] = 15,
+    ranks: Annotated[
+        str, typer.Option(metavar="FIRST-LAST", help="Ranks to draw from, positives not counted.")
+    ] = "2-200",
+    margin: Annotated[
+        float, typer.Option(help="Leave out what scores above (1 - margin) times the query's worst positive.")
+    ] = 0.05,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    text_field: options.TextField = "text",
+    id_field: options.IdField = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=2, help="Most tokens of a passage that are read. Default: the model's own.")
+    ] = None,
+    batch_size: options.BatchSize = 16,
+    model: options.Model = options.DEFAULT_MODEL,
+    precision: options.Precision = "auto",
+    device: options.Device = None,
+    revision: options.Revision = None,
+    offline: options.Offline = False,
+    threads: options.Threads = None,
+) -> None:
+    """Find hard negatives: passages that a model ranks high although they do not answer the query.
+
+    The corpus is searched in a temporary Milvus Lite file. The output has FlagEmbedding's training format; negatives
+    that QUESTIONS lists stay, and the mined ones follow them.
+
+    [dim]Examples:[/]
+
+    trivec mine questions.jsonl train.jsonl --corpus passages.jsonl
+
+    trivec mine questions.jsonl train.jsonl --mode hybrid --ranks 10-100 --negatives 7 --model my-model
+    """
+    first_and_last = _ranks(ranks)
+    from trivec.documents import read_documents
+    from trivec.mining import mine_negatives
+
+    documents = None if corpus is None else read_documents(corpus, text_field=text_field, id_field=id_field)
+    with options.load_model(model, precision, device, revision, offline, threads) as loaded:
+        mined = mine_negatives(
+            loaded,
+            questions,
+            output,
+            corpus=documents,
+            mode=mode.value,
+            negatives=negatives,
+            ranks=first_and_last,
+            margin=margin,
+            seed=seed,
+            batch_size=batch_size,
+            max_length=max_length,
+            show_progress=sys.stderr.isatty(),
+        )
+    reporting.say(
+        f"{output}: {mined.queries} queries, {mined.negatives} mined negatives; {mined.short} queries have fewer than "
+        f"{negatives}; {mined.too_close} passages left out as too close to a positive"
+    )
+
+
+def _ranks(text: str) -> tuple[int, int]:
+    first, dash, last = text.partition("-")
+    if not (dash and first.isdigit() and last.isdigit()):
+        raise typer.BadParameter(f"--ranks {text!r} is not two ranks such as 2-200")
+    return int(first), int(last)

@@ -1,0 +1,81 @@
+"""A folder of numpy arrays keyed by what they were computed from, so that work done once is never done again.
+
+An entry is one `.npz` file. It is written under another name and moved into place, so that a reader never sees half of
+one, and the checksums of the zip format tell a damaged one, which is then computed anew. Knows nothing about models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Arrays = dict[str, npt.NDArray[Any]]
+_logger = logging.getLogger(__name__)
+
+
+def default_cache_folder() -> Path:
+    """Where evaluations keep their encodings: `trivec/evaluation` in the user's cache folder (XDG rules)."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if base else Path.home() / ".cache") / "trivec" / "evaluation"
+
+
+def content_key(parts: Iterable[str | bytes]) -> str:
+    """Hash a sequence of texts or bytes; ("ab", "c") and ("a", "bc") have different keys.
+
+    Returns:
+        64 hexadecimal digits (SHA-256).
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+class ArrayCache:
+    """Named numpy arrays on disk by content key.
+
+    Args:
+        folder: Created when something is first stored. Entries may be deleted at any time.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def load_or_build(self, key: str, build: Callable[[], Arrays]) -> Arrays:
+        """Return the arrays stored under `key`; where there are none, or they are damaged, `build` and store them.
+
+        Args:
+            key: From `content_key`, of everything the arrays depend on.
+            build: Computes the arrays; none of them may hold Python objects.
+        """
+        path = self.folder / key[:2] / f"{key}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return {name: stored[name] for name in stored.files}
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            _logger.warning("%s is damaged (%s): computing it again", path, error)
+        arrays = build()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                np.savez(file, **arrays)  # type: ignore[arg-type]  # the stub takes a key for its own parameter
+            Path(partial).replace(path)
+        except BaseException:
+            Path(partial).unlink(missing_ok=True)
+            raise
+        return arrays

@@ -1,0 +1,201 @@
+"""A model's vectors of a data set's texts, in blocks that live in the cache.
+
+Dense and sparse vectors are kept for every text. Token vectors are not: a full-size model makes 4 KB of them a token.
+They are computed for candidates only, block by block, and what is kept is the MaxSim score of each pair.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array, vstack
+from tqdm.auto import tqdm
+
+from trivec import __version__
+from trivec.embeddings import M3Embeddings
+from trivec.evaluation.cache import ArrayCache, Arrays, content_key
+from trivec.evaluation.maxsim import QueryTokens
+from trivec.evaluation.search import EncodedBlock, Float32, Rows
+from trivec.model import M3Model
+
+_BLOCK = 1024  # texts of a cache entry with dense and sparse vectors
+_CANDIDATE_BLOCK = 256  # documents whose token vectors are held at once
+_HUB_BLOB = re.compile(r"[0-9a-f]{64}")  # the hub's cache names a weight file by its SHA-256
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A model with the settings of one evaluation and the cache of what it has computed.
+
+    Args:
+        model: The model; its dense head is always used, its sparse head where it has one.
+        cache: Where vectors and scores are kept.
+        batch_size: As in `M3Model.encode`.
+        max_length: Most tokens of a text that are read; the model's own if None.
+        show_progress: Show a bar while encoding.
+    """
+
+    model: M3Model
+    cache: ArrayCache
+    batch_size: int = 16
+    max_length: int | None = None
+    show_progress: bool = False
+
+    @cached_property
+    def identity(self) -> str:
+        """A key of everything that a vector depends on besides the text: weights, tokenizer, config, settings."""
+        return content_key(
+            [
+                __version__,
+                _weights_identity(self.model),
+                self.model.precision,
+                str(self.model.checked_length(self.max_length)),
+            ]
+        )
+
+    def blocks(self, texts: Sequence[str], description: str) -> Iterator[EncodedBlock]:
+        """Yield the dense and sparse vectors of consecutive texts, block by block, from the cache where they are there.
+
+        At the end one warning counts the texts that are too long to be read whole.
+
+        Args:
+            texts: The texts.
+            description: Stands before the progress bar and the warning.
+        """
+        with self._bar(len(texts), description) as bar:
+            truncated = 0
+            for start in range(0, len(texts), _BLOCK):
+                block = list(texts[start : start + _BLOCK])
+                key = content_key(["vectors", self.identity, *block])
+                arrays = self.cache.load_or_build(key, partial(self._vectors, block))
+                truncated += int(arrays["truncated"])
+                yield _unpack(start, arrays)
+                bar.update(len(block))
+        if truncated:
+            warnings.warn(
+                f"{description}: {truncated} of {len(texts)} have more than "
+                f"{self.model.checked_length(self.max_length)} tokens and were cut to that",
+                stacklevel=1,  # the same place whoever asks, so that Python shows it once
+            )
+
+    def whole(self, texts: Sequence[str], description: str) -> EncodedBlock:
+        """The dense and sparse vectors of all texts in one block."""
+        blocks = list(self.blocks(texts, description))
+        dense = [block.dense for block in blocks if block.dense is not None]
+        sparse = [block.sparse for block in blocks if block.sparse is not None]
+        return EncodedBlock(0, np.concatenate(dense), csr_array(vstack(sparse)) if sparse else None)
+
+    def multi_vector_scores(
+        self, queries: Sequence[str], documents: Sequence[str], query: Rows, document: Rows, description: str
+    ) -> Float32:
+        """MaxSim of given pairs; each document is encoded once, however many queries it is a candidate of.
+
+        Args:
+            queries: All query texts.
+            documents: All document texts.
+            query: (p,) query of each pair.
+            document: (p,) its document, ascending.
+            description: Stands before the progress bar.
+
+        Returns:
+            (p,) float32.
+        """
+        scores = np.empty(len(query), np.float32)
+        candidates = np.unique(document)
+        # (queries, 32) bytes: a digest each, so that a block's key takes one step a document and not one a pair.
+        digests = np.frombuffer(bytes.fromhex("".join(content_key([text]) for text in queries)), np.uint8).reshape(
+            -1, 32
+        )
+        tokens: list[QueryTokens] = []  # encoded when the first block is not in the cache
+
+        def build(block: Rows, bounds: Rows) -> Arrays:
+            if not tokens:
+                tokens.append(QueryTokens(self._token_vectors(queries)))
+            vectors = self._token_vectors([documents[row] for row in block])
+            parts = [tokens[0].scores(vectors[i], query[bounds[i] : bounds[i + 1]]) for i in range(len(block))]
+            return {"scores": np.concatenate(parts)}
+
+        with self._bar(len(candidates), description) as bar:
+            for start in range(0, len(candidates), _CANDIDATE_BLOCK):
+                block = candidates[start : start + _CANDIDATE_BLOCK]
+                bounds = np.append(np.searchsorted(document, block), np.searchsorted(document, block[-1], side="right"))
+                key: list[str | bytes] = ["maxsim", self.identity]
+                for row, low, high in zip(block, bounds[:-1], bounds[1:], strict=True):
+                    key += [documents[row], digests[query[low:high]].tobytes()]
+                found = self.cache.load_or_build(content_key(key), partial(build, block, bounds))
+                scores[bounds[0] : bounds[-1]] = found["scores"]
+                bar.update(len(block))
+        return scores
+
+    def _bar(self, total: int, description: str) -> tqdm[Any]:
+        return tqdm(total=total, desc=description, unit="text", disable=not self.show_progress, leave=False)
+
+    def _vectors(self, texts: list[str]) -> Arrays:
+        encoded = self._encode(texts, return_sparse=self.model.has_sparse)
+        assert encoded.dense is not None
+        length = self.model.checked_length(self.max_length)
+        arrays: Arrays = {
+            "dense": encoded.dense,
+            "truncated": np.array(self.model.tokenizer.encode_batch(texts, length).truncated),
+        }
+        if encoded.sparse is not None:
+            arrays |= {
+                "sparse_data": encoded.sparse.data,
+                "sparse_indices": encoded.sparse.indices,
+                "sparse_indptr": encoded.sparse.indptr,
+                "sparse_shape": np.array(encoded.sparse.shape),
+            }
+        return arrays
+
+    def _token_vectors(self, texts: Sequence[str]) -> list[Float32]:
+        encoded = self._encode(texts, return_dense=False, return_sparse=False, return_colbert_vecs=True)
+        assert encoded.colbert_vecs is not None
+        return encoded.colbert_vecs
+
+    def _encode(self, texts: Sequence[str], **vectors: bool) -> M3Embeddings:
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", message=".* were cut to it", category=UserWarning
+            )  # `blocks` says it once
+            return self.model.encode(
+                texts, batch_size=self.batch_size, max_length=self.max_length, show_progress=False, **vectors
+            )
+
+
+def _unpack(start: int, arrays: Arrays) -> EncodedBlock:
+    sparse = None
+    if "sparse_data" in arrays:
+        parts = (arrays["sparse_data"], arrays["sparse_indices"], arrays["sparse_indptr"])
+        sparse = csr_array(parts, shape=tuple(arrays["sparse_shape"]))
+    return EncodedBlock(start, arrays["dense"], sparse)
+
+
+def _weights_identity(model: M3Model) -> str:
+    """A key of the model's files; what trivec itself stores in config.json (fusion weights) does not count."""
+    checkpoint = model._checkpoint
+    folder = checkpoint.folder
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config.pop("trivec", None)
+    heads = [path for name in ("sparse_linear.pt", "colbert_linear.pt") if (path := folder / name).is_file()]
+    files = [*checkpoint.weight_files, checkpoint.tokenizer_file, *heads]
+    return content_key([json.dumps(config, sort_keys=True), *(_file_identity(path) for path in files)])
+
+
+def _file_identity(path: Path) -> str:
+    resolved = path.resolve()
+    if _HUB_BLOB.fullmatch(resolved.name):
+        return resolved.name
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,193 @@
+"""Measure a model on data sets: every mode, every metric, with intervals and a test against a baseline."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from trivec.errors import MissingExtraError
+from trivec.evaluation.cache import ArrayCache, default_cache_folder
+from trivec.evaluation.datasets import RetrievalDataset
+from trivec.evaluation.encodings import Encoder
+from trivec.evaluation.fusion import FusionWeights, checked_weights, choose_weights, stored_fusion_weights
+from trivec.evaluation.metrics import METRICS, estimate, macro_estimate, per_query_metrics
+from trivec.evaluation.ranking import (
+    DEFAULT_CANDIDATES,
+    DEFAULT_EXACT_LIMIT,
+    MODES,
+    DatasetSearch,
+    available_modes,
+)
+from trivec.evaluation.report import DatasetReport, EvaluationReport
+from trivec.evaluation.search import ScoredPairs
+from trivec.model import M3Model
+
+DEFAULT_BASELINE = "bm25-pieces"
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How to search, and what to keep for the next time.
+
+    Attributes:
+        candidates: How many dense and how many sparse results the other modes re-rank, and how long rankings are;
+            Recall@100 wants at least 100.
+        exact_limit: Most documents that are searched exactly; larger corpora are searched by Milvus Lite.
+        batch_size: As in `M3Model.encode`.
+        max_length: Most tokens of a text that are read; the model's own if None.
+        cache_folder: Where encodings are kept; `default_cache_folder()` if None.
+        use_cache: False keeps nothing after the call.
+        show_progress: Show bars while encoding.
+    """
+
+    candidates: int = DEFAULT_CANDIDATES
+    exact_limit: int = DEFAULT_EXACT_LIMIT
+    batch_size: int = 16
+    max_length: int | None = None
+    cache_folder: str | Path | None = None
+    use_cache: bool = True
+    show_progress: bool = False
+
+    def __post_init__(self) -> None:
+        if self.candidates < 1:
+            raise ValueError(f"candidates={self.candidates} must be at least 1")
+
+
+_DEFAULTS = EvaluationSettings()
+
+
+def evaluate(
+    model: M3Model,
+    datasets: Sequence[RetrievalDataset],
+    settings: EvaluationSettings = _DEFAULTS,
+    *,
+    modes: Sequence[str] | None = None,
+    fusion_weights: Sequence[float] | None = None,
+    baseline: str | None = None,
+) -> EvaluationReport:
+    """Measure every mode of a model on some data sets.
+
+    Args:
+        model: The model.
+        datasets: What to search; give languages as data sets of their own.
+        settings: How to search, and what to keep for the next time.
+        modes: Out of `MODES`; all that the model's heads allow if None.
+        fusion_weights: Of dense, sparse and multi-vector score; the model's own if None.
+        baseline: A mode to test the others against; "bm25-pieces" if None and measured.
+
+    Returns:
+        The figures, with the rankings they were computed from.
+
+    Raises:
+        ValueError: No data set, two of one name, an unknown mode, a baseline that is not measured, bad weights.
+        MissingHeadError: A mode that was asked for needs a head that the model lacks.
+        MissingExtraError: A package of the extra `eval` is missing.
+    """
+    modes = available_modes(model) if modes is None else tuple(dict.fromkeys(modes))
+    unknown = [mode for mode in modes if mode not in MODES]
+    if unknown or not modes:
+        raise ValueError(f"mode {(unknown or ['(none)'])[0]!r} is not one of {', '.join(MODES)}")
+    weights = checked_weights(stored_fusion_weights(model) if fusion_weights is None else fusion_weights)
+    if baseline is None:
+        baseline = DEFAULT_BASELINE if DEFAULT_BASELINE in modes else None
+    elif baseline not in modes:
+        raise ValueError(f"baseline={baseline!r} is not among the measured modes: {', '.join(modes)}")
+    with _searches(model, datasets, settings) as searches:
+        reports = [_evaluate_one(search, modes, weights, baseline) for search in searches]
+    macro = {
+        mode: {name: macro_estimate([report.per_query[mode][name] for report in reports]) for name in METRICS}
+        for mode in modes
+    }
+    return EvaluationReport(
+        model=model.name,
+        precision=model.precision,
+        max_length=model.checked_length(settings.max_length),
+        fusion_weights=weights,
+        candidates=settings.candidates,
+        baseline=baseline,
+        datasets=reports,
+        macro=macro,
+    )
+
+
+def tune_fusion(
+    model: M3Model, datasets: Sequence[RetrievalDataset], settings: EvaluationSettings = _DEFAULTS
+) -> tuple[FusionWeights, float]:
+    """Choose the fusion weights by which `all` has the best nDCG@10, averaged over development data sets.
+
+    Figures measured on the same data sets afterwards are flattered: evaluate on others. `store_fusion_weights` keeps
+    the result in the model's folder.
+
+    Args:
+        model: A model with all three heads.
+        datasets: The development data sets.
+        settings: As for `evaluate`.
+
+    Returns:
+        The weights of dense, sparse and multi-vector score, with sum 1, and the nDCG@10 they reach on `datasets`.
+
+    Raises:
+        ValueError: No data set, or two of one name.
+        MissingHeadError: The model lacks a head.
+        MissingExtraError: A package of the extra `eval` is missing.
+    """
+    model.require_heads(sparse=True, colbert=True)
+    with _searches(model, datasets, settings) as opened:
+        searches = list(opened)
+        scores = [search.candidate_scores for search in searches]
+
+    def quality(number: int, pairs: ScoredPairs) -> float:
+        search = searches[number]
+        rankings = search.as_run(pairs.top(10)).rankings()
+        return float(per_query_metrics(rankings, search.dataset.qrels, METRICS[:1])[METRICS[0]].mean())
+
+    return choose_weights(scores, quality)
+
+
+@contextmanager
+def _searches(
+    model: M3Model, datasets: Sequence[RetrievalDataset], settings: EvaluationSettings
+) -> Iterator[Iterator[DatasetSearch]]:
+    """Give the searches of the data sets one after another, so that each is forgotten before the next is made."""
+    names = [dataset.name for dataset in datasets]
+    if not names:
+        raise ValueError("no data set to evaluate on")
+    for module in ("ir_measures", "bm25s"):  # not after hours of encoding
+        if find_spec(module) is None:
+            raise MissingExtraError("eval", module)
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"two data sets are called {repeated[0]!r}: rename one of them")
+    with tempfile.TemporaryDirectory(prefix="trivec-") as temporary:
+        # Without a cache the blocks are still kept as long as the call lasts, for they are read more than once.
+        folder = (settings.cache_folder or default_cache_folder()) if settings.use_cache else temporary
+        encoder = Encoder(model, ArrayCache(folder), settings.batch_size, settings.max_length, settings.show_progress)
+        yield (DatasetSearch(encoder, dataset, settings.candidates, settings.exact_limit) for dataset in datasets)
+
+
+def _evaluate_one(
+    search: DatasetSearch, modes: Sequence[str], weights: FusionWeights, baseline: str | None
+) -> DatasetReport:
+    dataset = search.dataset
+    runs = {mode: search.run(mode, weights) for mode in modes}
+    per_query = {mode: per_query_metrics(run.rankings(), dataset.qrels) for mode, run in runs.items()}
+    estimates = {
+        mode: {
+            name: estimate(values[name], None if baseline in (None, mode) else per_query[baseline][name])
+            for name in METRICS
+        }
+        for mode, values in per_query.items()
+    }
+    return DatasetReport(
+        name=dataset.name,
+        queries=len(dataset.queries),
+        documents=len(dataset.documents),
+        estimates=estimates,
+        per_query=per_query,
+        query_ids=list(dataset.qrels),
+        runs=runs,
+    )
