@@ -100,6 +100,15 @@ def test_search_as_json(trivec_command, notes, tiny_checkpoint, mode):
     assert json.loads(reranked[1])["hits"][0]["score"] == pytest.approx(1, abs=1e-2)  # the text itself
 
 
+def test_a_document_cannot_drive_the_terminal(trivec_command, tmp_path, tiny_checkpoint):
+    (tmp_path / "evil.txt").write_text("boat \x1b[2J\x1b]0;title\x07 [bold]markup[/bold]")
+    assert trivec_command("index", "evil.txt", "-m", tiny_checkpoint)[0] == 0
+    code, out, _ = trivec_command("search", "boat", "-m", tiny_checkpoint)
+    assert code == 0
+    assert "\x1b" not in out
+    assert "[bold]markup[/bold]" in out
+
+
 def test_weighted_ranker_and_empty_results(trivec_command, notes, tiny_checkpoint):
     assert trivec_command("index", "notes", "-m", tiny_checkpoint)[0] == 0
     where = ("-m", tiny_checkpoint)
@@ -114,6 +123,7 @@ def test_weighted_ranker_and_empty_results(trivec_command, notes, tiny_checkpoin
     [
         (["search", "x", "-c", "nope"], "error: there is no Milvus Lite file milvus.db"),
         (["search", "x", "--uri", "http://127.0.0.1:1"], "error: no Milvus server answers at http://127.0.0.1:1"),
+        (["index", "notes", "--db", "nowhere"], "database 'nowhere'"),
         (["search", "x", "--uri", "milvus"], "error: 'milvus' is no Milvus URI"),
         (["search", "x", "-m", "./missing"], "error: ./missing: no such folder"),
         (["search", "x", "--precision", "int3"], "error: precision='int3'"),

@@ -97,9 +97,7 @@ def load(endpoint: str, cache: Path, *arguments: str, **environment: str) -> str
     """Load in a process of its own: the hub library reads HF_ENDPOINT once, at import."""
     settings = {"HF_ENDPOINT": endpoint, "HF_HUB_CACHE": str(cache), "HF_HUB_DISABLE_XET": "1", **environment}
     command = [sys.executable, "-c", LOAD, *arguments]
-    done = subprocess.run(
-        command, env=os.environ | settings, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert "Retrying" not in done.stderr  # no file is asked for that is known to be missing, or cannot be had
     return done.stdout

@@ -209,6 +209,7 @@ def test_ids_with_quotes_and_backslashes(collection):
     assert collection.known_ids(ids) == set(ids) - {"a' or id != '", "it's"}
 
 
+@pytest.mark.filterwarnings("ignore:1 of 1 texts")
 def test_text_fills_a_varchar_to_the_byte_and_not_beyond(collection):
     collection.add([{"id": "full", "text": "é" * 32_767 + "e"}], max_length=16)
     (hit,) = collection.search("x", "dense")

@@ -54,7 +54,7 @@ def _help(command: Callable[..., None]) -> str:
 
 
 for command in (index, search, encode, info, verify):
-    app.command(no_args_is_help=True, help=_help(command))(reporting.reported(command))
+    app.command(help=_help(command))(reporting.reported(command))
 
 
 def run(arguments: list[str]) -> int:

@@ -116,20 +116,24 @@ def _table(hits: Sequence[Hit], matched: Sequence[Sequence[tuple[str, float]]]) 
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(show_edge=False, pad_edge=False, header_style="bold")
+    table = Table(show_edge=False, pad_edge=False, header_style="bold", show_lines=True)
     for name in ("score", "dense", "sparse"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("matched", style="green", max_width=24)
     table.add_column("document", ratio=1)
     for hit, tokens in zip(hits, matched, strict=True):
         words = [token for token, _ in tokens if token.strip("\u2581")][:_WORDS_SHOWN]
-        text = " ".join(hit.text.split())
+        text = _printable(" ".join(hit.text.split()))
         shown = Text(text[:_CHARACTERS_SHOWN] + ("…" if len(text) > _CHARACTERS_SHOWN else ""))
-        shown.highlight_words([word for word in words if len(word) > 1], "green")
-        document = Text.assemble((hit.id, "bold"), "\n", shown)
-        scores = [_number(hit.score), _number(hit.dense_score), _number(hit.sparse_score)]
-        table.add_row(*scores, Text(" ".join(words)), document)
+        document = Text.assemble((_printable(hit.id), "bold"), "\n", shown)
+        if words:
+            document.append_text(Text.assemble("\n", ("matched: ", "dim"), (", ".join(words), "green")))
+        table.add_row(_number(hit.score), _number(hit.dense_score), _number(hit.sparse_score), document)
     return table
+
+
+def _printable(text: str) -> str:
+    """Return the text without control characters: a document must not be able to drive the reader's terminal."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def _number(score: float | None) -> str:

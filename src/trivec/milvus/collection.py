@@ -7,25 +7,22 @@ them encodes its best candidates again. This module knows nothing about files or
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-import numpy as np
 from tqdm.auto import tqdm
 
 from trivec.documents import Document, as_document
-from trivec.milvus import rows, schema
+from trivec.milvus import rows, schema, searching
 from trivec.milvus.connection import Connection, is_lite, without_credentials
 from trivec.milvus.errors import CollectionMismatchError, MilvusError
-from trivec.milvus.fusion import RRF, Candidate, Weighted, ranked
+from trivec.milvus.fusion import RRF, Weighted
 from trivec.milvus.hits import Added, Hit
-from trivec.scoring import colbert_score, dense_score
 
 if TYPE_CHECKING:
-    from trivec.embeddings import M3Embeddings
     from trivec.model import M3Model
 
 Mode = Literal["dense", "sparse", "hybrid"]
@@ -249,12 +246,15 @@ class M3Collection:
             return_colbert_vecs=rerank is not None,
             show_progress=False,
         )
+        nearest = partial(self._nearest, depth=depth, filter=filter)
         if mode == "hybrid":
-            found = self._hybrid(encoded, depth, filter, ranker or RRF())
+            found = searching.hybrid(encoded, ranker or RRF(), nearest, self._stored)
+        elif mode == "dense":
+            found = searching.dense(encoded, nearest)
         else:
-            found = self._single(encoded, mode, depth, filter)
+            found = searching.sparse(encoded, nearest)
         if rerank is not None:
-            found = self._reranked(encoded, found)
+            found = searching.reranked(encoded, found, self.model)
         hits = [ranking[:limit] for ranking in found]
         return hits[0] if isinstance(queries, str) else hits
 
@@ -285,7 +285,7 @@ class M3Collection:
                 raise CollectionMismatchError(
                     f"collection {self.name!r} in {self.place} cannot hold these vectors: {'; '.join(differences)}"
                 )
-            client.load_collection(self.name)
+            schema.load(client, self.name)
             self._limits = schema.limits(client, self.name)
 
     def _create(self) -> schema.Limits:
@@ -296,6 +296,7 @@ class M3Collection:
         if self._limits is None:
             with self._request("create") as client:
                 schema.create(client, self.name, self.model.dim["dense"])
+                schema.load(client, self.name)
             self._limits = schema.Limits()
         return self._limits
 
@@ -377,110 +378,6 @@ class M3Collection:
                 )
         return found
 
-    def _nearest_dense(self, encoded: M3Embeddings, depth: int, filter: str) -> list[list[Mapping[str, Any]]]:
-        return self._nearest("dense", list(_present(encoded.dense)), depth, filter)
-
-    def _nearest_sparse(
-        self, weights: Sequence[Mapping[int, float]], depth: int, filter: str
-    ) -> list[list[Mapping[str, Any]]]:
-        """As `_nearest`; a query without lexical weights is not sent, and a row that shares no token is no hit."""
-        asked = iter(self._nearest("sparse", [query for query in weights if query], depth, filter))
-        return [[hit for hit in next(asked) if hit["distance"] > 0] if query else [] for query in weights]
-
-    def _single(self, encoded: M3Embeddings, mode: Mode, depth: int, filter: str) -> list[list[Hit]]:
-        if mode == "dense":
-            found = self._nearest_dense(encoded, depth, filter)
-        else:
-            found = self._nearest_sparse(_query_weights(encoded), depth, filter)
-        return [
-            [_hit(row, row["distance"], **{f"{mode}_score": float(row["distance"])}) for row in ranking]
-            for ranking in found
-        ]
-
-    def _hybrid(self, encoded: M3Embeddings, depth: int, filter: str, ranker: RRF | Weighted) -> list[list[Hit]]:
-        weights = _query_weights(encoded)
-        dense = self._nearest_dense(encoded, depth, filter)
-        sparse = self._nearest_sparse(weights, depth, filter)
-        # A row that only one search brought lacks the other's score: its stored vectors give it.
-        in_both = [
-            {row["id"] for row in dense_rows} & {row["id"] for row in sparse_rows}
-            for dense_rows, sparse_rows in zip(dense, sparse, strict=True)
-        ]
-        lacking = {
-            row["id"]
-            for both, dense_rows, sparse_rows in zip(in_both, dense, sparse, strict=True)
-            for row in (*dense_rows, *sparse_rows)
-            if row["id"] not in both
-        }
-        stored = self._stored(lacking, ["dense", "sparse"])
-        return [
-            _fused(query, query_weights, dense_rows, sparse_rows, stored=stored, ranker=ranker)
-            for query, query_weights, dense_rows, sparse_rows in zip(
-                _present(encoded.dense), weights, dense, sparse, strict=True
-            )
-        ]
-
-    def _reranked(self, encoded: M3Embeddings, found: Sequence[Sequence[Hit]]) -> list[list[Hit]]:
-        """Order each query's hits by MaxSim; a text that several queries found is encoded once."""
-        texts = {hit.id: hit.text for ranking in found for hit in ranking}
-        vectors = self.model.encode(
-            list(texts.values()),
-            return_dense=False,
-            return_sparse=False,
-            return_colbert_vecs=True,
-            show_progress=False,
-        ).colbert_vecs
-        by_id = dict(zip(texts, _present(vectors), strict=True))
-        queries = _present(encoded.colbert_vecs)
-        scored = [
-            [replace(hit, score=float(colbert_score(query, by_id[hit.id]))) for hit in ranking]
-            for query, ranking in zip(queries, found, strict=True)
-        ]
-        return [sorted(ranking, key=lambda hit: (-hit.score, hit.id)) for ranking in scored]
-
-
-def _fused(
-    query: np.ndarray,
-    weights: Mapping[int, float],
-    dense_rows: Sequence[Mapping[str, Any]],
-    sparse_rows: Sequence[Mapping[str, Any]],
-    *,
-    stored: Mapping[str, Mapping[str, Any]],
-    ranker: RRF | Weighted,
-) -> list[Hit]:
-    """Fuse one query's two rankings."""
-    dense = {row["id"]: (rank, float(row["distance"])) for rank, row in enumerate(dense_rows, start=1)}
-    sparse = {row["id"]: (rank, float(row["distance"])) for rank, row in enumerate(sparse_rows, start=1)}
-    by_id = {row["id"]: row for row in (*dense_rows, *sparse_rows)}
-    candidates = {}
-    for identifier in by_id:
-        vectors = stored.get(identifier, {})
-        dense_rank, from_dense = dense.get(identifier) or (None, _dense_score(query, vectors["dense"]))
-        sparse_rank, from_sparse = sparse.get(identifier) or (None, rows.sparse_score(weights, vectors["sparse"]))
-        candidates[identifier] = Candidate(from_dense, from_sparse, dense_rank, sparse_rank)
-    return [
-        _hit(
-            by_id[identifier],
-            score,
-            dense_score=candidates[identifier].dense_score,
-            sparse_score=candidates[identifier].sparse_score,
-        )
-        for identifier, score in ranked(candidates, ranker)
-    ]
-
-
-def _dense_score(query: np.ndarray, stored: Sequence[float]) -> float:
-    return dense_score(query, np.array(stored, dtype=np.float32))
-
-
-def _hit(row: Mapping[str, Any], score: float, **scores: float) -> Hit:
-    entity = row["entity"]
-    return Hit(row["id"], entity["text"], float(score), rows.metadata(entity), **scores)
-
-
-def _query_weights(encoded: M3Embeddings) -> list[dict[int, float]]:
-    return [rows.sparse_weights(row) for row in _present(encoded.sparse)]
-
 
 def _depth(mode: str, limit: int, ranker: RRF | Weighted | None, rerank: str | None, candidates: int | None) -> int:
     """Check a search's arguments and return how many rows each search brings."""
@@ -512,9 +409,3 @@ def _checked(documents: Iterable[Document | Mapping[str, Any] | str], limits: sc
         document = as_document(item, position)
         rows.check(document, limits)
         yield document
-
-
-def _present(vectors: T | None) -> T:
-    if vectors is None:
-        raise TypeError("the model returned no vectors of a kind that was asked for")
-    return vectors
