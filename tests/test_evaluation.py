@@ -112,6 +112,16 @@ def test_every_mode_ranks_as_brute_force(tiny_model: M3Model, settings: Evaluati
         assert found["all"][name] == ranked({d: both[d] + WEIGHTS[2] * maxsim[d] for d in candidates}, 4)
 
 
+@pytest.mark.parametrize(("limit", "value"), [("_CANDIDATES", 1), ("_CANDIDATES", 5), ("_CANDIDATE_CHARACTERS", 120)])
+def test_blocks_of_candidates_change_no_ranking(
+    tiny_model: M3Model, settings: EvaluationSettings, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+):
+    whole = rankings(evaluate(tiny_model, [TOY], settings, modes=["multi-vector", "all"]))
+    monkeypatch.setattr(f"trivec.evaluation.encodings.{limit}", value)
+    fresh = EvaluationSettings(candidates=4, use_cache=False)
+    assert rankings(evaluate(tiny_model, [TOY], fresh, modes=["multi-vector", "all"])) == whole
+
+
 def test_the_score_of_all_is_the_models_own(tiny_model: M3Model, settings: EvaluationSettings):
     run = evaluate(tiny_model, [TOY], settings, fusion_weights=WEIGHTS, modes=["all"]).datasets[0].runs["all"]
     asked = list(QUERIES.values())
@@ -175,7 +185,7 @@ def test_what_changes_vectors_is_encoded_again(tiny_model: M3Model, encoded: lis
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("default")
             evaluate(tiny_model, [TOY], shorter)
-        messages = [str(warning.message) for warning in caught]
+        messages = [str(warning.message) for warning in caught if warning.category is UserWarning]
         assert messages == [
             "toy: queries: 5 of 5 have more than 8 tokens and were cut to that",
             "toy: documents: 12 of 12 have more than 8 tokens and were cut to that",

@@ -123,6 +123,13 @@ def test_without_a_corpus_the_other_questions_passages_are_searched(tiny_model: 
         assert set(row["neg"]) <= set(CORPUS[2:]) - set(row["pos"])
 
 
+def test_the_output_may_be_the_input(tiny_model: M3Model, tmp_path: Path):
+    path = write_questions(tmp_path / "questions.jsonl", {"query": QUESTION, "pos": [POSITIVE]})
+    _, expected = mined(tiny_model, tmp_path, {"query": QUESTION, "pos": [POSITIVE]}, margin=0.0)
+    mine_negatives(tiny_model, path, path, corpus=CORPUS, ranks=(1, 100), margin=0.0, show_progress=False)
+    assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] == expected
+
+
 def test_a_damaged_file_is_named_and_leaves_the_output_alone(tiny_model: M3Model, tmp_path: Path):
     (tmp_path / "train.jsonl").write_text("what was here\n")
     (tmp_path / "questions.jsonl").write_text('{"query": "a", "pos": ["b"]}\n{"query": "a", "pos": []}\n')

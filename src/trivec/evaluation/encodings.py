@@ -28,7 +28,9 @@ from trivec.evaluation.search import EncodedBlock, Float32, Rows
 from trivec.model import M3Model
 
 _BLOCK = 1024  # texts of a cache entry with dense and sparse vectors
-_CANDIDATE_BLOCK = 256  # documents whose token vectors are held at once
+# Documents whose token vectors are held at once: so many, and so many characters (about 1 GB at full size).
+_CANDIDATES = 256
+_CANDIDATE_CHARACTERS = 400_000
 _HUB_BLOB = re.compile(r"[0-9a-f]{64}")  # the hub's cache names a weight file by its SHA-256
 
 
@@ -125,8 +127,7 @@ class Encoder:
             return {"scores": np.concatenate(parts)}
 
         with self._bar(len(candidates), description) as bar:
-            for start in range(0, len(candidates), _CANDIDATE_BLOCK):
-                block = candidates[start : start + _CANDIDATE_BLOCK]
+            for block in _candidate_blocks(candidates, documents):
                 bounds = np.append(np.searchsorted(document, block), np.searchsorted(document, block[-1], side="right"))
                 key: list[str | bytes] = ["maxsim", self.identity]
                 for row, low, high in zip(block, bounds[:-1], bounds[1:], strict=True):
@@ -169,6 +170,17 @@ class Encoder:
             return self.model.encode(
                 texts, batch_size=self.batch_size, max_length=self.max_length, show_progress=False, **vectors
             )
+
+
+def _candidate_blocks(candidates: Rows, documents: Sequence[str]) -> Iterator[Rows]:
+    start = characters = 0
+    for end, row in enumerate(candidates):
+        characters += len(documents[row])
+        if end > start and (end - start == _CANDIDATES or characters > _CANDIDATE_CHARACTERS):
+            yield candidates[start:end]
+            start, characters = end, len(documents[row])
+    if len(candidates):
+        yield candidates[start:]
 
 
 def _unpack(start: int, arrays: Arrays) -> EncodedBlock:

@@ -19,9 +19,6 @@ from trivec.evaluation.datasets import Qrels
 METRICS = ("nDCG@10", "Recall@100", "MRR@10", "R@1")
 """What every evaluation reports; the first is the one that fusion weights are chosen by."""
 
-# ir-measures' name of each metric, and the length at which rankings are cut before they are measured. RR of a ranking
-# of 10 is RR@10; asked for by that name, ir-measures computes it in Python, many times slower.
-_MEASURES = {"nDCG@10": ("nDCG@10", 10), "Recall@100": ("R@100", 100), "MRR@10": ("RR", 10), "R@1": ("R@1", 10)}
 _RESAMPLES = 2000
 _SEED = 0
 
@@ -63,12 +60,18 @@ def per_query_metrics(
         import ir_measures
     except ImportError as error:
         raise MissingExtraError("eval", "ir_measures") from error
+    # What each metric is to ir-measures, and the length at which rankings are cut before they are measured. RR of a
+    # ranking of 10 is RR@10; asked for by that name, ir-measures computes it in Python, many times slower.
+    measures = {
+        "nDCG@10": (ir_measures.nDCG @ 10, 10),
+        "Recall@100": (ir_measures.R @ 100, 100),
+        "MRR@10": (ir_measures.RR, 10),
+        "R@1": (ir_measures.R @ 1, 10),
+    }
     values = {name: np.zeros(len(qrels)) for name in metrics}
     position = {query: i for i, query in enumerate(qrels)}
-    for cutoff in sorted({_MEASURES[name][1] for name in metrics}):
-        names = {
-            ir_measures.parse_measure(_MEASURES[name][0]): name for name in metrics if _MEASURES[name][1] == cutoff
-        }
+    for cutoff in sorted({measures[name][1] for name in metrics}):
+        names = {measures[name][0]: name for name in metrics if measures[name][1] == cutoff}
         # trec_eval sorts by score and breaks ties by id; falling numbers as scores keep the order that was given.
         run = {
             query: {document: float(-rank) for rank, document in enumerate(rankings.get(query, ())[:cutoff])}
