@@ -25,7 +25,6 @@ from trivec.documents import Document, content_id
 from trivec.embeddings import M3Embedding
 from trivec.errors import TrivecError
 from trivec.evaluation.datasets import passages, read_rows
-from trivec.evaluation.fusion import stored_fusion_weights
 from trivec.milvus import Hit, M3Collection, Weighted
 from trivec.milvus.fusion import Candidate
 from trivec.model import M3Model
@@ -173,7 +172,7 @@ class _Scorer:
 
     def __init__(self, model: M3Model, mode: Mode, max_length: int | None) -> None:
         self.mode = mode
-        dense, sparse, _ = stored_fusion_weights(model)
+        dense, sparse, _ = model.fusion_weights
         self.ranker = Weighted(dense, sparse) if mode == "hybrid" else None
         self._model = model
         self._max_length = max_length

@@ -34,6 +34,7 @@ class M3Model:
         precision: What the encoder computes in: "fp32" or "bf16".
         max_length: Most tokens of a text that are read, unless a call says otherwise.
         tokenizer: The model's tokenizer.
+        checkpoint: The opened model folder.
     """
 
     dense_score = staticmethod(dense_score)
@@ -47,7 +48,7 @@ class M3Model:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.precision = engine.precision
-        self._checkpoint = checkpoint
+        self.checkpoint = checkpoint
         self._engine = engine
 
     @classmethod
@@ -99,15 +100,15 @@ class M3Model:
     @property
     def dim(self) -> dict[str, int]:
         """Sizes of the vectors: "dense", "sparse" (the vocabulary), and "colbert_vecs" if the model has that head."""
-        sizes = {"dense": self._checkpoint.config.hidden_size, "sparse": self.tokenizer.vocabulary_size}
-        if self._checkpoint.colbert_linear is not None:
-            sizes["colbert_vecs"] = self._checkpoint.colbert_linear.weight.shape[0]
+        sizes = {"dense": self.checkpoint.config.hidden_size, "sparse": self.tokenizer.vocabulary_size}
+        if self.checkpoint.colbert_linear is not None:
+            sizes["colbert_vecs"] = self.checkpoint.colbert_linear.weight.shape[0]
         return sizes
 
     @property
     def config(self) -> M3Config:
         """The encoder's shape and what else the model's config.json says."""
-        return self._checkpoint.config
+        return self.checkpoint.config
 
     @property
     def fusion_weights(self) -> tuple[float, float, float]:
@@ -117,12 +118,12 @@ class M3Model:
     @property
     def has_sparse(self) -> bool:
         """Whether the checkpoint has a head for lexical weights."""
-        return self._checkpoint.sparse_linear is not None
+        return self.checkpoint.sparse_linear is not None
 
     @property
     def has_colbert(self) -> bool:
         """Whether the checkpoint has a head for token vectors."""
-        return self._checkpoint.colbert_linear is not None
+        return self.checkpoint.colbert_linear is not None
 
     def encode(
         self,
@@ -259,7 +260,7 @@ class M3Model:
         ):
             if wanted and not there:
                 raise MissingHeadError(
-                    f"{self._checkpoint.folder} has no {vectors}_linear.pt, so the model gives no {vectors} vectors: "
+                    f"{self.checkpoint.folder} has no {vectors}_linear.pt, so the model gives no {vectors} vectors: "
                     f"pass {option}=False, or add the file from the model's repository"
                 )
 
@@ -271,7 +272,7 @@ class M3Model:
         """
         if max_length is None:
             return self.max_length
-        limit = self._checkpoint.config.max_length
+        limit = self.checkpoint.config.max_length
         if not 2 <= max_length <= limit:
             raise ValueError(f"max_length={max_length} must lie between 2 and the model's limit of {limit} tokens")
         return max_length

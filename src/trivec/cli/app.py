@@ -10,8 +10,10 @@ import typer
 import trivec
 from trivec.cli import reporting
 from trivec.cli.encode import encode
+from trivec.cli.eval import evaluate
 from trivec.cli.index import index
 from trivec.cli.info import info
+from trivec.cli.mine import mine
 from trivec.cli.search import search
 from trivec.cli.verify import verify
 
@@ -53,8 +55,17 @@ def _help(command: Callable[..., None]) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in (command.__doc__ or "").split("\n\n"))
 
 
-for command in (index, search, encode, info, verify):
-    app.command(help=_help(command))(reporting.reported(command))
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "index": index,
+    "search": search,
+    "encode": encode,
+    "info": info,
+    "verify": verify,
+    "eval": evaluate,
+    "mine": mine,
+}
+for name, command in _COMMANDS.items():
+    app.command(name, help=_help(command))(reporting.reported(command))
 
 
 def run(arguments: list[str]) -> int:

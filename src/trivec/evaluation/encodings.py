@@ -193,7 +193,7 @@ def _unpack(start: int, arrays: Arrays) -> EncodedBlock:
 
 def _weights_identity(model: M3Model) -> str:
     """A key of the model's files; what trivec itself stores in config.json (fusion weights) does not count."""
-    checkpoint = model._checkpoint
+    checkpoint = model.checkpoint
     folder = checkpoint.folder
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config.pop("trivec", None)

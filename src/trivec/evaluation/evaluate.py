@@ -13,7 +13,7 @@ from trivec.errors import MissingExtraError
 from trivec.evaluation.cache import ArrayCache, default_cache_folder
 from trivec.evaluation.datasets import RetrievalDataset
 from trivec.evaluation.encodings import Encoder
-from trivec.evaluation.fusion import FusionWeights, checked_weights, choose_weights, stored_fusion_weights
+from trivec.evaluation.fusion import FusionWeights, checked_weights, choose_weights
 from trivec.evaluation.metrics import METRICS, estimate, macro_estimate, per_query_metrics
 from trivec.evaluation.ranking import (
     DEFAULT_CANDIDATES,
@@ -91,7 +91,7 @@ def evaluate(
     unknown = [mode for mode in modes if mode not in MODES]
     if unknown or not modes:
         raise ValueError(f"mode {(unknown or ['(none)'])[0]!r} is not one of {', '.join(MODES)}")
-    weights = checked_weights(stored_fusion_weights(model) if fusion_weights is None else fusion_weights)
+    weights = checked_weights(model.fusion_weights if fusion_weights is None else fusion_weights)
     if baseline is None:
         baseline = DEFAULT_BASELINE if DEFAULT_BASELINE in modes else None
     elif baseline not in modes:

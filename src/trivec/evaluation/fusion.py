@@ -19,7 +19,6 @@ import numpy.typing as npt
 
 from trivec.errors import CheckpointError, TrivecError
 from trivec.evaluation.search import Float32, Rows, ScoredPairs
-from trivec.model import M3Model
 
 FusionWeights = tuple[float, float, float]
 
@@ -124,12 +123,6 @@ def choose_weights(
     near = [share for share in _simplex(_FINE) if all(abs(a - b) < _COARSE for a, b in zip(share, middle, strict=True))]
     best = best_of([middle, *near])
     return _unscaled(best, deviations), tried[best]
-
-
-def stored_fusion_weights(model: M3Model) -> FusionWeights:
-    """The fusion weights in a model's config; 1 each where it has none."""
-    weights: FusionWeights = getattr(model, "fusion_weights", (1.0, 1.0, 1.0))
-    return weights
 
 
 def store_fusion_weights(folder: str | Path, weights: Sequence[float]) -> None:
