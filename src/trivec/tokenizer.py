@@ -104,6 +104,17 @@ class M3Tokenizer:
         encoding = self._tokenizer.encode(_without_lone_surrogates(text), add_special_tokens=False)
         return list(encoding.offsets)
 
+    def tokens_with_spans(self, text: str) -> list[tuple[int, tuple[int, int]]]:
+        """Id and character offsets of each piece of `text`, special tokens left out.
+
+        A piece that is only the mark of a word's beginning covers no characters: its offsets are equal.
+        """
+        encoding = self._tokenizer.encode(_without_lone_surrogates(text), add_special_tokens=False)
+        return [
+            (token_id, (start, start if piece == _WORD_START else end))
+            for token_id, piece, (start, end) in zip(encoding.ids, encoding.tokens, encoding.offsets, strict=True)
+        ]
+
     def token_text(self, token_id: int) -> str:
         """The piece of an id, for people to read: without the mark of a word's beginning.
 
