@@ -17,9 +17,11 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Compares with FlagEmbedding and pymilvus-model, in an environment of their own (torch, about 2 GB).
+# Compares with FlagEmbedding and pymilvus-model, in an environment of their own (torch, about 2 GB); there the trainer is
+# tested too.
 parity: .venv-parity/installed
 	.venv-parity/bin/python -m pytest -m parity tests/parity
+	.venv-parity/bin/python -m pytest tests/test_training*.py
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
@@ -32,7 +34,7 @@ $(VENV)/installed: pyproject.toml
 .venv-parity/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-parity
 	.venv-parity/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
-	.venv-parity/bin/pip install --quiet --disable-pip-version-check FlagEmbedding==1.4.2 pymilvus.model==0.3.4 pytest --editable .
+	.venv-parity/bin/pip install --quiet --disable-pip-version-check FlagEmbedding==1.4.2 pymilvus.model==0.3.4 'pytest>=8' --editable '.[train]'
 	touch $@
 
 clean:
