@@ -6,7 +6,10 @@ them encodes its best candidates again. This module knows nothing about files or
 
 from __future__ import annotations
 
+import threading
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -29,6 +32,13 @@ if TYPE_CHECKING:
 Mode = Literal["dense", "sparse", "hybrid"]
 
 T = TypeVar("T")
+
+# Held while a collection is opened or made, so that threads that add first do not make it twice.
+_creation = threading.Lock()
+
+# Held while rows of Milvus Lite change: a flush of Milvus Lite 3.2.2 fails where another thread writes meanwhile, and a
+# row is replaced there in two requests.
+_lite_change = threading.RLock()
 
 # Documents encoded and then written at once: what an interrupted `add` loses at most. Small enough that the longest
 # rows (64 KiB each of text, metadata and weights) stay well below the 64 MiB that a server takes in a request.
@@ -67,11 +77,13 @@ class M3Collection:
     """
 
     def __init__(
-        self, name: str, model: M3Model, uri: str = "milvus.db", *, token: str = "", db_name: str = ""
+        self, name: str, model: M3Model, uri: str | Path = "milvus.db", *, token: str = "", db_name: str = ""
     ) -> None:
+        uri = str(uri)
         self.name = name
         self.model = model
         self._address = (uri, token, db_name)
+        self._change: AbstractContextManager[Any] = _lite_change if is_lite(uri) else nullcontext()
         self._connection: Connection | None = None
         self._limits: schema.Limits | None = None  # known once the collection is there and fits the model
         # Opening a Milvus Lite file makes it; a search in a file whose name is mistyped should not leave one behind.
@@ -119,7 +131,7 @@ class M3Collection:
         skip_unchanged: bool = False,
         show_progress: bool = True,
     ) -> Added:
-        """Encode documents and store them; a document replaces the one that has its id.
+        """Encode documents and store them; a document replaces the one that has its id, metadata and all.
 
         Documents are read, encoded and stored as they come, so `documents` may be a generator over more than fits in
         memory. If the call is interrupted, what has been stored stays; call it again with the same documents to store
@@ -142,33 +154,59 @@ class M3Collection:
             DocumentError: a document cannot be stored whole, for instance because its text is longer than the 65,535
                 bytes a Milvus VARCHAR holds. Documents before it may have been stored.
             MilvusError: Milvus refused a request.
+
+        Warns:
+            UserWarning: documents had the same id, so only the last of them is stored.
         """
+        added, repeated = self._add(documents, batch_size, max_length, skip_unchanged, show_progress)
+        warn_of_repeated_ids(repeated, "the last document of each is kept")
+        return added
+
+    def _add(
+        self,
+        documents: Iterable[Document | Mapping[str, Any] | str],
+        batch_size: int,
+        max_length: int | None,
+        skip_unchanged: bool,
+        show_progress: bool,
+    ) -> tuple[Added, int]:
+        """As `add`, which warns of what this returns besides: how many ids occurred more than once."""
         limits = self._limits or self._create()
         total = len(documents) if isinstance(documents, Sized) else None
         written = unchanged = 0
-        with tqdm(
-            total=total, desc="Adding", unit="document", delay=_PROGRESS_DELAY, disable=not show_progress
-        ) as progress:
-            for batch in _batches(_checked(documents, limits), _DOCUMENTS_PER_WRITE):
-                # A server refuses a request that holds an id twice; the last one wins, as it would in two requests.
-                by_id = {document.id: document for document in batch}
-                known = self._unchanged(by_id) if skip_unchanged else frozenset()
-                new = [document for identifier, document in by_id.items() if identifier not in known]
-                self._write(new, batch_size, max_length)
-                written += len(new)
-                unchanged += len(known)
-                progress.update(len(batch))
-        if written:
-            with self._request("flush") as client:
-                client.flush(self.name)  # until then Milvus Lite searches rows one by one, a hundred times slower
-        return Added(written, unchanged)
+        seen: set[str] = set()
+        repeated: set[str] = set()
+        try:
+            with tqdm(
+                total=total, desc="Adding", unit="document", delay=_PROGRESS_DELAY, disable=not show_progress
+            ) as progress:
+                for batch in _batches(_checked(documents, limits), _DOCUMENTS_PER_WRITE):
+                    for document in batch:
+                        (repeated if document.id in seen else seen).add(document.id)
+                    # A server refuses a request that holds an id twice; the last one wins, as it would in two requests.
+                    by_id = {document.id: document for document in batch}
+                    known = self._unchanged(by_id) if skip_unchanged else frozenset()
+                    new = [document for identifier, document in by_id.items() if identifier not in known]
+                    self._write(new, batch_size, max_length)
+                    written += len(new)
+                    unchanged += len(known)
+                    progress.update(len(batch))
+        except BaseException:
+            if written:
+                with suppress(MilvusError):  # what stopped the add is what the caller has to know
+                    self._flush()
+            raise
+        # With nothing written too when finishing an interrupted add, which may have been stopped before its flush.
+        if written or skip_unchanged:
+            self._flush()
+        return Added(written, unchanged), len(repeated)
 
     def delete(self, ids: Iterable[str]) -> None:
         """Delete the documents with these ids; ids that are not there are passed over."""
         if self._limits is None:
             return
         for group in _batches(ids, _QUERIES_PER_REQUEST):
-            with self._request("delete") as client:
+            with self._change, self._request("delete") as client:
                 client.delete(self.name, filter=rows.id_filter(group))
 
     def known_ids(self, ids: Iterable[str]) -> set[str]:
@@ -292,16 +330,28 @@ class M3Collection:
             self._limits = schema.limits(client, self.name)
 
     def _create(self) -> schema.Limits:
-        if self._connection is None:
-            uri, token, db_name = self._address
-            self._connection = Connection(uri, token=token, db_name=db_name)
-        self._open()  # another process may have made it in the meantime
-        if self._limits is None:
-            with self._request("create") as client:
-                schema.create(client, self.name, self.model.dim["dense"])
-                schema.load(client, self.name)
-            self._limits = schema.Limits()
-        return self._limits
+        with _creation:
+            if self._connection is None:
+                uri, token, db_name = self._address
+                self._connection = Connection(uri, token=token, db_name=db_name)
+            if self._limits is None:
+                self._open()  # another thread or process may have made it in the meantime
+            if self._limits is None:
+                try:
+                    with self._request("create") as client:
+                        schema.create(client, self.name, self.model.dim["dense"])
+                        schema.load(client, self.name)
+                    self._limits = schema.Limits()
+                except MilvusError:
+                    self._open()  # another process may have made it since
+                    if self._limits is None:
+                        raise
+            return self._limits
+
+    def _flush(self) -> None:
+        """Have Milvus index what was written; until then Milvus Lite searches row by row, a hundred times slower."""
+        with self._change, self._request("flush") as client:
+            client.flush(self.name)
 
     def _request(self, doing: str) -> Any:
         if self._connection is None:
@@ -337,8 +387,13 @@ class M3Collection:
             rows.row(document, embedding, unused_token_id)
             for document, embedding in zip(documents, embeddings, strict=True)
         ]
-        with self._request("add documents") as client:
-            client.upsert(self.name, new)
+        with self._change:
+            if is_lite(self._address[0]):
+                # Milvus Lite 3.2.2 merges a row into the one that has its id: metadata left out would stay. If the
+                # process ends in between, running the same add again stores the documents, as after any interruption.
+                self.delete(self.known_ids(document.id for document in documents))
+            with self._request("add documents") as client:
+                client.upsert(self.name, new)
 
     def _unchanged(self, documents: Mapping[str, Document]) -> frozenset[str]:
         """Return the ids of those documents that the collection holds with the same text and metadata."""
@@ -397,6 +452,13 @@ def _depth(mode: str, limit: int, ranker: RRF | Weighted | None, rerank: str | N
     if mode != "hybrid" and rerank is None:
         return limit
     return limit * 3 if candidates is None else candidates
+
+
+def warn_of_repeated_ids(repeated: int, outcome: str) -> None:
+    """Warn, at the caller of the function that calls this, of ids that occurred more than once in what was added."""
+    if repeated:
+        ids = "1 id occurs" if repeated == 1 else f"{repeated} ids occur"
+        warnings.warn(f"{ids} more than once; {outcome}", UserWarning, stacklevel=3)
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
