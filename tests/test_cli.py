@@ -10,6 +10,7 @@ import time
 import pytest
 
 import trivec
+from random_checkpoint import write_random_checkpoint
 from sample_texts import SENTENCES
 from trivec.cli.app import run
 
@@ -239,3 +240,32 @@ def test_ctrl_c_ends_with_130_and_a_second_run_finishes(notes, tiny_checkpoint, 
     assert code == 0
     assert "200 documents" in err
     assert err.strip().endswith("now holds 200")
+
+
+def test_a_model_without_sparse_head_is_said_when_indexing(trivec_command, notes, tmp_path):
+    folder = write_random_checkpoint(tmp_path / "dense-only", heads=())
+    code, _, err = trivec_command("index", "notes", "-m", folder, "--chunk-tokens", 64)
+    assert code == 0
+    assert err.count("warning:") == 1
+    assert "only dense vectors are stored" in err
+    assert trivec_command("search", "boat", "-m", folder, "--mode", "dense")[0] == 0
+
+
+def test_equal_ids_in_two_files_are_counted(trivec_command, tmp_path, tiny_checkpoint):
+    for name in ("en", "de"):
+        lines = [json.dumps({"id": i, "text": text}) for i, text in enumerate(SENTENCES[name][:2])]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    code, _, err = trivec_command("index", "en.jsonl", "de.jsonl", "-m", tiny_checkpoint)
+    assert code == 0
+    assert "warning: 2 ids occur more than once; the last document of each is kept" in err
+    assert err.count("warning:") == 1
+
+
+@pytest.mark.parametrize("record", ['{"text": "a", "x": NaN}', '{"text": "a", "start": 1}'])
+def test_metadata_that_cannot_be_stored_says_what_to_do(trivec_command, tmp_path, tiny_checkpoint, record):
+    (tmp_path / "r.jsonl").write_text(record)
+    code, _, err = trivec_command("index", "r.jsonl", "-m", tiny_checkpoint)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "document 'r.jsonl:1" in err
+    assert "keep others with --metadata" in err
+    assert trivec_command("index", "r.jsonl", "-m", tiny_checkpoint, "--metadata", "other")[0] == 0

@@ -3,6 +3,7 @@
 import csv
 import datetime
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,13 @@ def test_a_large_jsonl_file_is_read_as_it_is_asked_for(tmp_path):
         ("x.jsonl", '{"body": "a"}', r"x\.jsonl:1: no field 'text' for the text; the record has 'body'"),
         ("x.jsonl", '{"text": null}', r"x\.jsonl:1: the text field 'text' holds null"),
         ("x.jsonl", '{"text": {"en": "a"}}', r"x\.jsonl:1: the text field 'text' holds a dict"),
+        (
+            "x.jsonl",
+            '{"text": "a"}\n{"text": "a", "n": ' + "9" * 5000 + "}",
+            r"x\.jsonl:2: an integer has too many digits",
+        ),
+        ("x.jsonl", '{"text": "a", "n": ' + "[" * 100_000, r"x\.jsonl:1: lists or objects are nested too deeply"),
+        ("x.csv", "text,lang,lang\na,b,c\n", r"x\.csv:1: the header names the column 'lang' twice"),
         ("x.jsonl", '{"text": "a", "id": [1]}', r"x\.jsonl:1: the id field 'id' holds a list"),
         ("x.jsonl", b'{"text": "a"}\n{"text": "\xe9"}\n', r"x\.jsonl:2: byte 0xe9 is not UTF-8"),
         ("x.csv", "title\na\n", r"x\.csv:2: no field 'text' for the text; the record has 'title'"),
@@ -136,3 +144,14 @@ def test_what_users_pass_as_a_document():
     ]:
         with pytest.raises(error, match=message):
             as_document(wrong, 4)
+
+
+def test_a_subfolder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
+    write(tmp_path / "notes" / "a.txt", "fine")
+    monkeypatch.chdir(tmp_path / "notes")
+    for _ in range(20):  # beyond the longest path that the system takes, which root cannot read either
+        name = "d" * 250
+        os.mkdir(name)
+        os.chdir(name)
+    with pytest.raises(DocumentError, match="cannot look into the folder .*ddd: File name too long"):
+        read_documents([tmp_path / "notes"])

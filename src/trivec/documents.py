@@ -11,6 +11,7 @@ import csv
 import datetime
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -28,6 +29,10 @@ _CSV_FIELD_LIMIT = 2**31 - 1
 
 class DocumentError(TrivecError):
     """A document or its file cannot be used; the message names the file and line, or the document's id."""
+
+
+class MetadataError(DocumentError):
+    """A document's metadata cannot be stored; the message names the document and the key."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +119,9 @@ def read_documents(
         metadata_fields: The fields to keep as metadata. None: all the others.
 
     Raises:
-        DocumentError: a path does not exist or is of another kind, a folder holds no such file, a file is not UTF-8, a
-            line is not a JSON object, or a record lacks its text or id. The message names the file and line.
+        DocumentError: a path does not exist or is of another kind, a folder cannot be read or holds no such file, a
+            file is not UTF-8, a line is not a JSON object, a .csv header repeats a name, or a record lacks its text or
+            id. The message names the file and line.
         MissingExtraError: a .parquet file was given and pyarrow is not installed.
     """
     # Everything that can be known before the first document is read is checked here, not hours into a run.
@@ -140,7 +146,7 @@ def _read_files(files: Sequence[Path], fields: _Fields) -> Iterator[Document]:
 def _find_files(path: Path) -> list[Path]:
     known = (*TEXT_SUFFIXES, *RECORD_SUFFIXES)
     if path.is_dir():
-        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in known and file.is_file())
+        inside = sorted(file for file in _walk(path) if file.suffix.lower() in known and file.is_file())
         found = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
         if not found:
             raise DocumentError(f"{path} holds no {', '.join(known)} file")
@@ -150,6 +156,14 @@ def _find_files(path: Path) -> list[Path]:
     if path.suffix.lower() not in known:
         raise DocumentError(f"{path} is not a {', '.join(known)} file: rename or convert it")
     return [path]
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise DocumentError(f"cannot look into the folder {error.filename}: {error.strerror}") from error
+
+    for parent, _, names in os.walk(folder, onerror=refuse):
+        yield from (Path(parent, name) for name in names)
 
 
 @dataclass(frozen=True)
@@ -219,6 +233,10 @@ def _read_jsonl(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             record = json.loads(line)
         except json.JSONDecodeError as error:
             raise DocumentError(f"{file}:{number}: not JSON: {error.msg} at column {error.colno}") from error
+        except ValueError as error:  # the only other one: Python reads integers of at most 4,300 digits
+            raise DocumentError(f"{file}:{number}: an integer has too many digits: put it in quotes") from error
+        except RecursionError as error:
+            raise DocumentError(f"{file}:{number}: lists or objects are nested too deeply") from error
         if not isinstance(record, dict):
             raise DocumentError(f"{file}:{number}: {_kind(record)}, not a JSON object")
         yield number, record
@@ -230,6 +248,8 @@ def _read_csv(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     reader = csv.reader(_utf8_lines(file), strict=True)
     try:
         header = next(reader, [])
+        if repeated := [name for place, name in enumerate(header) if name in header[:place]]:
+            raise DocumentError(f"{file}:1: the header names the column {repeated[0]!r} twice: rename one")
         first_line = reader.line_num + 1  # a record in quotes may span lines; it is named by its first one
         for row in reader:
             if row:

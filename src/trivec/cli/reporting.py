@@ -39,6 +39,11 @@ def say(message: str) -> None:
     stderr.print(Text(message), soft_wrap=True)
 
 
+def warn(message: str) -> None:
+    """Print a warning on stderr."""
+    stderr.print(Text.assemble(("warning: ", "yellow"), " ".join(message.split())), soft_wrap=True)
+
+
 def counted(items: Iterable[T], description: str) -> Iterator[T]:
     """Pass the items on, counting them on stderr where that is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -83,4 +88,4 @@ def _report(error: Exception) -> int:
 
 def _show_warning(message: Warning | str, category: type[Warning], *_place: Any, **_more: Any) -> None:
     if issubclass(category, UserWarning):
-        stderr.print(Text.assemble(("warning: ", "yellow"), " ".join(str(message).split())), soft_wrap=True)
+        warn(str(message))

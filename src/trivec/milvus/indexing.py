@@ -36,7 +36,7 @@ def index_documents(
     documents: Iterable[Document],
     *,
     max_tokens: int = 512,
-    overlap: int = 64,
+    overlap: int | None = None,
     batch_size: int = 16,
     skip_unchanged: bool = False,
     show_progress: bool = True,
@@ -50,7 +50,7 @@ def index_documents(
         collection: Where to store them.
         documents: The documents; a generator is read as it is needed.
         max_tokens: The longest chunk, in tokens.
-        overlap: Tokens that neighbouring chunks share.
+        overlap: Tokens that neighbouring chunks share; None: as in `chunk_text`.
         batch_size: As in `M3Model.encode`.
         skip_unchanged: As in `M3Collection.add`.
         show_progress: Show a progress bar when it takes long.

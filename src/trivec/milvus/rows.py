@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trivec.documents import Document, DocumentError
+from trivec.documents import Document, DocumentError, MetadataError
 from trivec.embeddings import M3Embedding
 from trivec.milvus.schema import Limits
 
@@ -27,7 +27,8 @@ def check(document: Document, limits: Limits) -> None:
 
     Raises:
         DocumentError: the id is empty, too long or holds a control character; the text is too long or cannot be written
-            as UTF-8; the metadata is too long, is not JSON, or uses the name of a field.
+            as UTF-8.
+        MetadataError: the metadata is too long, is not JSON, or uses the name of a field.
     """
     name = f"document {document.id[:80]!r}"
     if not document.id or any(character < " " or character == "\x7f" for character in document.id):
@@ -39,17 +40,19 @@ def check(document: Document, limits: Limits) -> None:
             f"{name}: its text has {length:,} bytes of UTF-8, but the collection holds {limits.text_bytes:,}: "
             "cut it into chunks (trivec.chunking.chunk_documents)"
         )
-    if not document.metadata:
-        return
-    for key in document.metadata:
+    length = 0
+    for key, value in document.metadata.items():
         if not isinstance(key, str) or key in FIELDS or key == "$meta":
-            raise DocumentError(f"{name}: its metadata cannot be called {key!r}: rename or leave out that key")
-    try:
-        length = len(json.dumps(document.metadata, ensure_ascii=False, allow_nan=False).encode())
-    except (TypeError, ValueError) as error:  # UnicodeEncodeError is a ValueError
-        raise DocumentError(f"{name}: its metadata is not JSON: {error}") from error
+            raise MetadataError(f"{name}: its metadata cannot be called {key!r}: rename or leave out that key")
+        try:
+            length += len(json.dumps({key: value}, ensure_ascii=False, allow_nan=False).encode())
+            _check_integers(value)
+        except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
+            raise MetadataError(
+                f"{name}: Milvus cannot hold its metadata {key!r} ({error}): convert or leave out that key"
+            ) from error
     if length > METADATA_BYTES:
-        raise DocumentError(
+        raise MetadataError(
             f"{name}: its metadata has {length:,} bytes of JSON, but Milvus holds {METADATA_BYTES:,}: leave fields out"
         )
 
@@ -90,6 +93,16 @@ def id_filter(ids: Sequence[str]) -> str:
 def sparse_score(query: Mapping[int, float], stored: Mapping[int, float]) -> float:
     """Return the lexical score: the sum over shared token ids of the product of weights."""
     return sum((weight * stored[token_id] for token_id, weight in query.items() if token_id in stored), 0.0)
+
+
+def _check_integers(value: Any) -> None:
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError(f"{value} is beyond 64 bits")
+    if isinstance(value, Mapping):
+        value = value.values()
+    if not isinstance(value, str | int | float | None):
+        for element in value:
+            _check_integers(element)
 
 
 def _utf8_bytes(name: str, field: str, value: str) -> int:
