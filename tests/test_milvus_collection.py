@@ -1,5 +1,6 @@
 """Adding to and searching a collection on real Milvus Lite with the tiny model."""
 
+import math
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -233,11 +234,11 @@ def test_text_fills_a_varchar_to_the_byte_and_not_beyond(collection):
         ({"id": "m", "text": "a", "metadata": {"dense": 1}}, "cannot be called 'dense'"),
         (
             {"id": "m", "text": "a", "metadata": {"x": b"raw"}},
-            "document 'm': Milvus cannot hold its metadata 'x' .*bytes",
+            "'m': Milvus cannot hold its metadata 'x' .*bytes",
         ),
         (
             {"id": "m", "text": "a", "metadata": {"x": float("nan")}},
-            "document 'm': Milvus cannot hold its metadata 'x'",
+            "'m': Milvus cannot hold its metadata 'x'",
         ),
         ({"id": "m", "text": "a", "metadata": {"y": 1, "x": {"z": [2**63]}}}, "its metadata 'x' .*beyond 64 bits"),
         ({"id": "m", "text": "a", "metadata": {"x": "y" * 70_000}}, "metadata has 70,009 bytes"),
@@ -249,7 +250,17 @@ def test_what_milvus_cannot_store_is_refused_by_name(collection, document, messa
         collection.add([document])
 
 
+@pytest.mark.parametrize("weights", [(math.nan, 1), (1, math.inf), (0, 0), (-1, 2)])
+def test_weights_that_rank_nothing_are_refused(weights):
+    with pytest.raises(ValueError, match="weights"):
+        Weighted(*weights)
+    with pytest.raises(ValueError, match="k of RRF"):
+        RRF(math.nan)
+
+
 def test_wrong_arguments(filled):
+    with pytest.raises(TypeError, match=r"ranker is 'rrf': it must be RRF\(\.\.\.\) or Weighted"):
+        filled.search(QUERY, ranker="rrf")
     with pytest.raises(TypeError, match="single str"):
         filled.add("a text")
     for arguments, message in [

@@ -271,6 +271,7 @@ class M3Collection:
             MilvusError: the collection does not exist, or Milvus refused the search, for instance for its filter.
             MissingHeadError: the mode needs weights or token vectors that the model has no head for.
             ValueError: an argument is out of range or not one of those named.
+            TypeError: `ranker` is neither of the two.
         """
         depth = _depth(mode, limit, ranker, rerank, candidates)
         texts = [queries] if isinstance(queries, str) else list(queries)
@@ -443,6 +444,8 @@ def _depth(mode: str, limit: int, ranker: RRF | Weighted | None, rerank: str | N
         raise ValueError(f"mode is {mode!r}: it must be 'dense', 'sparse' or 'hybrid'")
     if rerank not in (None, "colbert"):
         raise ValueError(f"rerank is {rerank!r}: it must be 'colbert' or None")
+    if ranker is not None and not isinstance(ranker, RRF | Weighted):
+        raise TypeError(f"ranker is {ranker!r}: it must be RRF(...) or Weighted(...) of trivec.milvus")
     if ranker is not None and mode != "hybrid":
         raise ValueError(f"a ranker fuses the two rankings of a hybrid search; mode is {mode!r}")
     if limit < 1:
