@@ -64,13 +64,19 @@ class M3Tokenizer:
         self.unused_ids = tuple(ids.values())
         self._path = path
         self._end = ids["</s>"]
+        self._pad = ids["<pad>"]
 
-    def check_fits(self, rows: int) -> None:
-        """Make sure that every id has a row in a word-embedding table of `rows` rows.
+    def check_fits(self, rows: int, pad_token_id: int) -> None:
+        """Make sure that every id has a row in a word-embedding table of `rows` rows, and that both mean one `<pad>`.
 
         Raises:
             CheckpointError: The tokenizer belongs to another model.
         """
+        if self._pad != pad_token_id:
+            raise CheckpointError(
+                f"{self._path} has <pad> at {self._pad}, config.json says pad_token_id {pad_token_id}: "
+                "they belong to different models"
+            )
         if self.vocabulary_size > rows:
             raise CheckpointError(
                 f"{self._path} has {self.vocabulary_size} pieces, the word-embedding table {rows} rows: "
