@@ -13,6 +13,7 @@ from random_checkpoint import write_random_checkpoint
 from sample_texts import SENTENCES
 from trivec import M3Model
 from trivec.documents import Document, DocumentError
+from trivec.encoding import TruncationWarning
 from trivec.errors import MissingHeadError
 from trivec.milvus import RRF, M3Collection, MilvusError, Weighted, index_documents
 
@@ -378,3 +379,10 @@ def test_several_threads_may_add_first(tiny_model, uri):
             added = pool.map(lambda i: (one if i % 2 else two).add([f"text {i}"]), range(8))
             assert [each.written for each in added] == [1] * 8
         assert one.count() == two.count() == 8
+
+
+def test_one_warning_counts_all_documents_that_were_cut(collection):
+    with pytest.warns(TruncationWarning, match="290 of 300 texts") as warned:
+        collection.add([f"{i} a b c d e f g h" if i >= 10 else str(i) for i in range(300)], max_length=8)
+    assert len(warned) == 1
+    assert warned[0].filename == __file__

@@ -16,9 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from tqdm.auto import tqdm
-
 from trivec.documents import Document, as_document
+from trivec.encoding import TruncationWarning, progress_bar
 from trivec.milvus import rows, schema, searching
 from trivec.milvus.connection import Connection, is_lite, without_credentials
 from trivec.milvus.errors import CollectionMismatchError, MilvusError
@@ -44,11 +43,11 @@ _lite_change = threading.RLock()
 # rows (64 KiB each of text, metadata and weights) stay well below the 64 MiB that a server takes in a request.
 _DOCUMENTS_PER_WRITE = 128
 
+# Held while the model's warnings are recorded, as Python has one place for them in the process.
+_recording = threading.Lock()
+
 # Queries in one request, and ids in one look-up: both bound the size of the answer.
 _QUERIES_PER_REQUEST = 100
-
-# A progress bar only appears on work that is still going after this many seconds.
-_PROGRESS_DELAY = 5.0
 
 
 class M3Collection:
@@ -156,6 +155,7 @@ class M3Collection:
             MilvusError: Milvus refused a request.
 
         Warns:
+            TruncationWarning: documents had more tokens than are encoded.
             UserWarning: documents had the same id, so only the last of them is stored.
         """
         added, repeated = self._add(documents, batch_size, max_length, skip_unchanged, show_progress)
@@ -173,13 +173,11 @@ class M3Collection:
         """As `add`, which warns of what this returns besides: how many ids occurred more than once."""
         limits = self._limits or self._create()
         total = len(documents) if isinstance(documents, Sized) else None
-        written = unchanged = 0
+        written = unchanged = truncated = 0
         seen: set[str] = set()
         repeated: set[str] = set()
         try:
-            with tqdm(
-                total=total, desc="Adding", unit="document", delay=_PROGRESS_DELAY, disable=not show_progress
-            ) as progress:
+            with progress_bar(total, "Adding", "document", show_progress) as progress:
                 for batch in _batches(_checked(documents, limits), _DOCUMENTS_PER_WRITE):
                     for document in batch:
                         (repeated if document.id in seen else seen).add(document.id)
@@ -187,7 +185,7 @@ class M3Collection:
                     by_id = {document.id: document for document in batch}
                     known = self._unchanged(by_id) if skip_unchanged else frozenset()
                     new = [document for identifier, document in by_id.items() if identifier not in known]
-                    self._write(new, batch_size, max_length)
+                    truncated += self._write(new, batch_size, max_length)
                     written += len(new)
                     unchanged += len(known)
                     progress.update(len(batch))
@@ -199,6 +197,8 @@ class M3Collection:
         # With nothing written too when finishing an interrupted add, which may have been stopped before its flush.
         if written or skip_unchanged:
             self._flush()
+        if truncated:
+            warnings.warn(TruncationWarning(truncated, written, max_length or self.model.max_length), stacklevel=3)
         return Added(written, unchanged), len(repeated)
 
     def delete(self, ids: Iterable[str]) -> None:
@@ -371,18 +371,27 @@ class M3Collection:
             names = ", ".join(sorted(client.list_collections())) or "none"
         return f"{self.place} has no collection {self.name!r} (it has: {names}): index documents first"
 
-    def _write(self, documents: Sequence[Document], batch_size: int, max_length: int | None) -> None:
+    def _write(self, documents: Sequence[Document], batch_size: int, max_length: int | None) -> int:
+        """Encode and store documents; return how many were cut to the longest length, of which `add` warns once."""
         if not documents:
-            return
-        embeddings = self.model.encode(
-            [document.text for document in documents],
-            batch_size=batch_size,
-            max_length=max_length,
-            return_dense=True,
-            return_sparse=self.model.has_sparse,
-            return_colbert_vecs=False,
-            show_progress=False,
-        )
+            return 0
+        with _recording, warnings.catch_warnings(record=True) as recorded:
+            warnings.simplefilter("always", TruncationWarning)
+            embeddings = self.model.encode(
+                [document.text for document in documents],
+                batch_size=batch_size,
+                max_length=max_length,
+                return_dense=True,
+                return_sparse=self.model.has_sparse,
+                return_colbert_vecs=False,
+                show_progress=False,
+            )
+        truncated = 0
+        for warning in recorded:
+            if isinstance(warning.message, TruncationWarning):
+                truncated += warning.message.truncated
+            else:
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         unused_token_id = self.model.tokenizer.unused_ids[0]
         new = [
             rows.row(document, embedding, unused_token_id)
@@ -395,6 +404,7 @@ class M3Collection:
                 self.delete(self.known_ids(document.id for document in documents))
             with self._request("add documents") as client:
                 client.upsert(self.name, new)
+        return truncated
 
     def _unchanged(self, documents: Mapping[str, Document]) -> frozenset[str]:
         """Return the ids of those documents that the collection holds with the same text and metadata."""
