@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trivec.documents import Document, DocumentError, as_document, content_id, read_documents
+from trivec.documents import Document, DocumentError, as_document, content_id, document_total, read_documents
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -155,3 +155,13 @@ def test_a_subfolder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
         os.chdir(name)
     with pytest.raises(DocumentError, match=r"cannot look into the folder .*ddd: File name too long"):
         read_documents([tmp_path / "notes"])
+
+
+def test_the_total_is_known_where_no_file_has_to_be_read_for_it(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"text": ["a", "b"]}), tmp_path / "two.parquet")
+    write(tmp_path / "a.txt", "a")
+    assert document_total([tmp_path]) == len(list(read_documents([tmp_path]))) == 3
+    write(tmp_path / "b.jsonl", '{"text": "b"}')
+    assert document_total([tmp_path]) is None

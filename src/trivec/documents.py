@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -128,6 +129,24 @@ def read_documents(
     files = [file for path in paths for file in _find_files(Path(path))]
     fields = _Fields(text_field, id_field, None if metadata_fields is None else frozenset(metadata_fields))
     return _read_files(files, fields)
+
+
+def document_total(paths: Iterable[str | Path]) -> int | None:
+    """Return how many documents `read_documents` will give; None where only reading all of a file would tell.
+
+    Raises: as `read_documents`.
+    """
+    files = [file for path in paths for file in _find_files(Path(path))]
+    if any(file.suffix.lower() not in (*TEXT_SUFFIXES, ".parquet") for file in files):
+        return None
+    total = 0
+    for file in files:
+        if file.suffix.lower() in TEXT_SUFFIXES:
+            total += 1
+        else:
+            with _parquet_file(file) as parquet:
+                total += parquet.metadata.num_rows
+    return total
 
 
 def _read_files(files: Sequence[Path], fields: _Fields) -> Iterator[Document]:
@@ -265,6 +284,16 @@ def _read_csv(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _read_parquet(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    with _parquet_file(file) as parquet:
+        number = 0
+        for batch in parquet.iter_batches(batch_size=1024):
+            for record in batch.to_pylist():
+                number += 1
+                yield number, {name: _json_value(value) for name, value in record.items()}
+
+
+@contextmanager
+def _parquet_file(file: Path) -> Iterator[Any]:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -272,11 +301,7 @@ def _read_parquet(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         raise MissingExtraError("parquet", "pyarrow") from error
     try:
         with pq.ParquetFile(file) as parquet:
-            number = 0
-            for batch in parquet.iter_batches(batch_size=1024):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield number, {name: _json_value(value) for name, value in record.items()}
+            yield parquet
     except pa.ArrowInvalid as error:
         raise DocumentError(f"{file}: not a readable Parquet file: {error}") from error
 

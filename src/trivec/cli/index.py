@@ -36,7 +36,7 @@ def index(
     ] = False,
     batch_size: options.BatchSize = 16,
     model: options.Model = options.DEFAULT_MODEL,
-    precision: options.Precision = "auto",
+    precision: options.PrecisionOption = options.Precision.auto,
     device: options.Device = None,
     revision: options.Revision = None,
     offline: options.Offline = False,
@@ -58,7 +58,7 @@ def index(
     """
     if overlap is not None and overlap * 2 >= chunk_tokens:
         raise typer.BadParameter(f"--overlap {overlap} is not below half of --chunk-tokens {chunk_tokens}")
-    from trivec.documents import MetadataError, read_documents
+    from trivec.documents import MetadataError, document_total, read_documents
     from trivec.milvus import M3Collection, index_documents
 
     documents = read_documents(paths, text_field=text_field, id_field=id_field, metadata_fields=metadata)
@@ -75,7 +75,7 @@ def index(
         try:
             done = index_documents(
                 opened,
-                reporting.counted(documents, "Indexing"),
+                reporting.counted(documents, "Indexing", document_total(paths)),
                 max_tokens=chunk_tokens,
                 overlap=overlap,
                 batch_size=batch_size,

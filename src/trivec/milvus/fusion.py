@@ -61,7 +61,7 @@ class Weighted:
     def __post_init__(self) -> None:
         # Written so that NaN, with which every comparison is false, is refused too.
         if not (0 <= self.dense < inf and 0 <= self.sparse < inf and self.dense + self.sparse > 0):
-            raise ValueError(f"weights {self.dense} and {self.sparse}: finite ones are needed, none negative, one positive")
+            raise ValueError(f"weights {self.dense} and {self.sparse}: must be finite, none negative, one positive")
 
     def score(self, candidate: Candidate) -> float:
         """Return the fused score of a candidate."""
