@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from trivec.documents import Document, as_document
+from trivec.documents import Document
 from trivec.encoding import TruncationWarning, progress_bar
 from trivec.milvus import rows, schema, searching
 from trivec.milvus.connection import Connection, is_lite, without_credentials
@@ -42,9 +42,6 @@ _lite_change = threading.RLock()
 # Documents encoded and then written at once: what an interrupted `add` loses at most. Small enough that the longest
 # rows (64 KiB each of text, metadata and weights) stay well below the 64 MiB that a server takes in a request.
 _DOCUMENTS_PER_WRITE = 128
-
-# Held while the model's warnings are recorded, as Python has one place for them in the process.
-_recording = threading.Lock()
 
 # Queries in one request, and ids in one look-up: both bound the size of the answer.
 _QUERIES_PER_REQUEST = 100
@@ -178,7 +175,7 @@ class M3Collection:
         repeated: set[str] = set()
         try:
             with progress_bar(total, "Adding", "document", show_progress) as progress:
-                for batch in _batches(_checked(documents, limits), _DOCUMENTS_PER_WRITE):
+                for batch in _batches(rows.checked(documents, limits), _DOCUMENTS_PER_WRITE):
                     for document in batch:
                         (repeated if document.id in seen else seen).add(document.id)
                     # A server refuses a request that holds an id twice; the last one wins, as it would in two requests.
@@ -273,7 +270,7 @@ class M3Collection:
             ValueError: an argument is out of range or not one of those named.
             TypeError: `ranker` is neither of the two.
         """
-        depth = _depth(mode, limit, ranker, rerank, candidates)
+        depth = searching.depth(mode, limit, ranker, rerank, candidates)
         texts = [queries] if isinstance(queries, str) else list(queries)
         if self._limits is None:
             raise MilvusError(self._missing())
@@ -375,28 +372,7 @@ class M3Collection:
         """Encode and store documents; return how many were cut to the longest length, of which `add` warns once."""
         if not documents:
             return 0
-        with _recording, warnings.catch_warnings(record=True) as recorded:
-            warnings.simplefilter("always", TruncationWarning)
-            embeddings = self.model.encode(
-                [document.text for document in documents],
-                batch_size=batch_size,
-                max_length=max_length,
-                return_dense=True,
-                return_sparse=self.model.has_sparse,
-                return_colbert_vecs=False,
-                show_progress=False,
-            )
-        truncated = 0
-        for warning in recorded:
-            if isinstance(warning.message, TruncationWarning):
-                truncated += warning.message.truncated
-            else:
-                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-        unused_token_id = self.model.tokenizer.unused_ids[0]
-        new = [
-            rows.row(document, embedding, unused_token_id)
-            for document, embedding in zip(documents, embeddings, strict=True)
-        ]
+        new, truncated = rows.encoded(documents, self.model, batch_size, max_length)
         with self._change:
             if is_lite(self._address[0]):
                 # Milvus Lite 3.2.2 merges a row into the one that has its id: metadata left out would stay. If the
@@ -448,25 +424,6 @@ class M3Collection:
         return found
 
 
-def _depth(mode: str, limit: int, ranker: RRF | Weighted | None, rerank: str | None, candidates: int | None) -> int:
-    """Check a search's arguments and return how many rows each search brings."""
-    if mode not in ("dense", "sparse", "hybrid"):
-        raise ValueError(f"mode is {mode!r}: it must be 'dense', 'sparse' or 'hybrid'")
-    if rerank not in (None, "colbert"):
-        raise ValueError(f"rerank is {rerank!r}: it must be 'colbert' or None")
-    if ranker is not None and not isinstance(ranker, RRF | Weighted):
-        raise TypeError(f"ranker is {ranker!r}: it must be RRF(...) or Weighted(...) of trivec.milvus")
-    if ranker is not None and mode != "hybrid":
-        raise ValueError(f"a ranker fuses the two rankings of a hybrid search; mode is {mode!r}")
-    if limit < 1:
-        raise ValueError(f"limit is {limit}: it must be at least 1")
-    if candidates is not None and candidates < limit:
-        raise ValueError(f"candidates is {candidates}: it must be at least limit ({limit})")
-    if mode != "hybrid" and rerank is None:
-        return limit
-    return limit * 3 if candidates is None else candidates
-
-
 def warn_of_repeated_ids(repeated: int, outcome: str) -> None:
     """Warn, at the caller of the function that calls this, of ids that occurred more than once in what was added."""
     if repeated:
@@ -478,12 +435,3 @@ def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
-
-
-def _checked(documents: Iterable[Document | Mapping[str, Any] | str], limits: schema.Limits) -> Iterator[Document]:
-    if isinstance(documents, str | Mapping):
-        raise TypeError(f"documents is a single {type(documents).__name__}: give a list of documents")
-    for position, item in enumerate(documents):
-        document = as_document(item, position)
-        rows.check(document, limits)
-        yield document

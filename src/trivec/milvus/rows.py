@@ -6,12 +6,18 @@ This module knows nothing about connections or searching.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+import threading
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from trivec.documents import Document, DocumentError, MetadataError
+from trivec.documents import Document, DocumentError, MetadataError, as_document
 from trivec.embeddings import M3Embedding
+from trivec.encoding import TruncationWarning
 from trivec.milvus.schema import Limits
+
+if TYPE_CHECKING:
+    from trivec.model import M3Model
 
 FIELDS = ("id", "text", "dense", "sparse")
 
@@ -20,6 +26,24 @@ METADATA_BYTES = 65_536
 
 # The weight of the one entry of a document without lexical weights.
 _PLACEHOLDER_WEIGHT = 1.0
+
+# Held while the model's warnings are recorded, as Python has one place for them in the process.
+_recording = threading.Lock()
+
+
+def checked(documents: Iterable[Document | Mapping[str, Any] | str], limits: Limits) -> Iterator[Document]:
+    """Yield what users pass as documents as such, each checked.
+
+    Raises:
+        TypeError: there is a single document, not several, or one is of another type.
+        DocumentError: as `check`, or a dict is no document.
+    """
+    if isinstance(documents, str | Mapping):
+        raise TypeError(f"documents is a single {type(documents).__name__}: give a list of documents")
+    for position, item in enumerate(documents):
+        document = as_document(item, position)
+        check(document, limits)
+        yield document
 
 
 def check(document: Document, limits: Limits) -> None:
@@ -55,6 +79,31 @@ def check(document: Document, limits: Limits) -> None:
         raise MetadataError(
             f"{name}: its metadata has {length:,} bytes of JSON, but Milvus holds {METADATA_BYTES:,}: leave fields out"
         )
+
+
+def encoded(
+    documents: Sequence[Document], model: M3Model, batch_size: int, max_length: int | None
+) -> tuple[list[dict[str, Any]], int]:
+    """Return the rows of documents, and how many documents were cut to the longest length, without a warning."""
+    with _recording, warnings.catch_warnings(record=True) as recorded:
+        warnings.simplefilter("always", TruncationWarning)
+        embeddings = model.encode(
+            [document.text for document in documents],
+            batch_size=batch_size,
+            max_length=max_length,
+            return_dense=True,
+            return_sparse=model.has_sparse,
+            return_colbert_vecs=False,
+            show_progress=False,
+        )
+    truncated = 0
+    for warning in recorded:
+        if isinstance(warning.message, TruncationWarning):
+            truncated += warning.message.truncated
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    unused_token_id = model.tokenizer.unused_ids[0]
+    return [row(*pair, unused_token_id) for pair in zip(documents, embeddings, strict=True)], truncated
 
 
 def row(document: Document, embedding: M3Embedding, unused_token_id: int) -> dict[str, Any]:
