@@ -305,3 +305,13 @@ def test_metadata_that_cannot_be_stored_says_what_to_do(trivec_command, tmp_path
     assert "document 'r.jsonl:1" in err
     assert "keep others with --metadata" in err
     assert trivec_command("index", "r.jsonl", "-m", tiny_checkpoint, "--metadata", "other")[0] == 0
+
+
+def test_short_work_shows_no_progress_bar_on_a_terminal(notes, tiny_checkpoint, tmp_path):
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    arguments = [sys.executable, "-m", "trivec", "encode", "notes/fr", "-o", "x.npz", "-m", str(tiny_checkpoint)]
+    assert subprocess.run(arguments, stderr=theirs, cwd=tmp_path, check=False).returncode == 0
+    os.close(theirs)
+    assert os.read(ours, 4096).decode().split() == ["1", "documents", "encoded", "to", "x.npz"]
+    os.close(ours)
