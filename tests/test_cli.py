@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -308,8 +309,11 @@ def test_metadata_that_cannot_be_stored_says_what_to_do(trivec_command, tmp_path
 
 
 def test_short_work_shows_no_progress_bar_on_a_terminal(notes, tiny_checkpoint, tmp_path):
-    pty = pytest.importorskip("pty")
+    fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
     ours, theirs = pty.openpty()
+    fcntl.ioctl(
+        theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0)
+    )  # on one without size tqdm shows nothing
     arguments = [sys.executable, "-m", "trivec", "encode", "notes/fr", "-o", "x.npz", "-m", str(tiny_checkpoint)]
     assert subprocess.run(arguments, stderr=theirs, cwd=tmp_path, check=False).returncode == 0
     os.close(theirs)

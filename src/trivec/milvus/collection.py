@@ -130,8 +130,9 @@ class M3Collection:
         """Encode documents and store them; a document replaces the one that has its id, metadata and all.
 
         Documents are read, encoded and stored as they come, so `documents` may be a generator over more than fits in
-        memory. If the call is interrupted, what has been stored stays; call it again with the same documents to store
-        the rest, with `skip_unchanged=True` to be quick about it.
+        memory; only their ids are kept, to notice those that come twice. If the call is interrupted, what has been
+        stored stays; call it again with the same documents to store the rest, with `skip_unchanged=True` to be quick
+        about it.
 
         Args:
             documents: Each a `trivec.documents.Document`, a dict with "text" and optionally "id" and "metadata", or a
