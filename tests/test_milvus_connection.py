@@ -96,10 +96,13 @@ def test_a_server_out_of_reach(tiny_model, capfd):
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("uri", ["milvus", "localhost:19530", "ftp://host/x.db"])
+@pytest.mark.parametrize(
+    "uri", ["milvus", "localhost:19530", "ftp://host/x.db", "root:Secret@host:19530", "ftp://root:Se@c/ret@host"]
+)
 def test_what_is_no_uri(tiny_model, uri):
-    with pytest.raises(MilvusError, match="is no Milvus URI"):
+    with pytest.raises(MilvusError, match="is no Milvus URI") as raised:
         M3Collection("texts", tiny_model, uri=uri)
+    assert not any(part in str(raised.value) for part in ("Se", "ret", "root"))
 
 
 def test_a_file_open_in_another_process(tiny_model, tmp_path, capfd):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from trivec.sparse import SparseMatrix
+
+T = TypeVar("T")
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -59,3 +62,10 @@ class M3Embeddings:
 
     def __iter__(self) -> Iterator[M3Embedding]:
         return (self[i] for i in range(len(self)))
+
+
+def asked_for(vectors: T | None) -> T:
+    """Return vectors of a kind that the model was asked for, which therefore cannot be None."""
+    if vectors is None:
+        raise TypeError("the model returned no vectors of a kind that was asked for")
+    return vectors

@@ -33,7 +33,10 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"trivec {trivec.__version__}")
+        try:
+            typer.echo(f"trivec {trivec.__version__}")
+        except BrokenPipeError:
+            reporting.leave_with_the_reader()
         raise typer.Exit
 
 
@@ -73,6 +76,7 @@ def run(arguments: list[str]) -> int:
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if "--debug" in options:  # it belongs to `trivec`, but people add it to the end of what failed
         arguments = ["--debug", *(option for option in options if option != "--debug"), *arguments[len(options) :]]
+    reporting.settle_broken_pipes()
     try:
         app(args=arguments, prog_name="trivec")
     except SystemExit as finished:

@@ -110,7 +110,7 @@ def evaluate(
         ),
     ] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no encodings for the next run.")] = False,
-    precision: options.Precision = "auto",
+    precision: options.PrecisionOption = options.Precision.auto,
     device: options.Device = None,
     revision: options.Revision = None,
     offline: options.Offline = False,

@@ -58,7 +58,7 @@ def mine(
     ] = None,
     batch_size: options.BatchSize = 16,
     model: options.Model = options.DEFAULT_MODEL,
-    precision: options.Precision = "auto",
+    precision: options.PrecisionOption = options.Precision.auto,
     device: options.Device = None,
     revision: options.Revision = None,
     offline: options.Offline = False,

@@ -56,8 +56,12 @@ def search(
             show_default=False,
         ),
     ] = None,
-    dense_weight: Annotated[float, typer.Option(min=0, help="Weight of dense scores, --ranker weighted.")] = 0.4,
-    sparse_weight: Annotated[float, typer.Option(min=0, help="Weight of sparse scores, --ranker weighted.")] = 0.2,
+    dense_weight: Annotated[
+        float | None, typer.Option(min=0, help="Weight of dense scores, --ranker weighted. Default: 0.4.")
+    ] = None,
+    sparse_weight: Annotated[
+        float | None, typer.Option(min=0, help="Weight of sparse scores, --ranker weighted. Default: 0.2.")
+    ] = None,
     rerank: Annotated[
         Rerank | None, typer.Option(help="Order the best candidates by their token vectors (slower, better).")
     ] = None,
@@ -70,7 +74,7 @@ def search(
     token: options.Token = "",
     database: options.Database = "",
     model: options.Model = options.DEFAULT_MODEL,
-    precision: options.Precision = "auto",
+    precision: options.PrecisionOption = options.Precision.auto,
     device: options.Device = None,
     revision: options.Revision = None,
     offline: options.Offline = False,
@@ -88,19 +92,30 @@ def search(
     """
     if candidates is not None and candidates < limit:
         raise typer.BadParameter(f"--candidates {candidates} is below --limit {limit}")
+    if ranker is not None and mode is not Mode.hybrid:
+        raise typer.BadParameter(f"--ranker joins the two rankings of --mode hybrid, not of --mode {mode.value}")
+    weights = {"dense": dense_weight, "sparse": sparse_weight}
+    given = {name: weight for name, weight in weights.items() if weight is not None}
+    if given and ranker is not Ranker.weighted:
+        raise typer.BadParameter("--dense-weight and --sparse-weight need --ranker weighted")
     from trivec.milvus import RRF, M3Collection, Weighted
 
-    rankers = {None: None, Ranker.rrf: RRF(), Ranker.weighted: Weighted(dense_weight, sparse_weight)}
+    try:
+        fusion = {None: None, Ranker.rrf: RRF(), Ranker.weighted: Weighted(**given)}[ranker]
+    except ValueError as error:
+        raise typer.BadParameter(f"--dense-weight and --sparse-weight: {error}") from error
     with (
         options.load_model(model, precision, device, revision, offline, threads) as loaded,
         M3Collection(collection, loaded, uri, token=token, db_name=database) as opened,
     ):
+        options.require_head(loaded.has_sparse or mode is Mode.dense, model, "sparse", "use --mode dense")
+        options.require_head(loaded.has_colbert or rerank is None, model, "colbert", "leave out --rerank")
         hits = opened.search(
             query,
             mode.value,
             limit=limit,
             filter=filter,
-            ranker=rankers[ranker] if mode is Mode.hybrid else None,
+            ranker=fusion,
             rerank="colbert" if rerank else None,
             candidates=candidates,
         )

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import grpc
 from pymilvus import MilvusClient
@@ -128,11 +127,15 @@ def without_credentials(uri: str) -> str:
 
     >>> without_credentials("https://root:Milvus@host:19530/books")
     'https://host:19530/books'
+    >>> without_credentials("root:Milvus@host:19530")
+    'host:19530'
     """
-    if "://" not in uri:
+    if is_lite(uri):
         return uri
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        scheme, rest = "", uri
+    return scheme + separator + rest.rpartition("@")[2]  # the last one: a password may hold an @ or a / itself
 
 
 def _check_lite_path(path: Path) -> None:

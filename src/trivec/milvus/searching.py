@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trivec.embeddings import asked_for
 from trivec.milvus import rows
 from trivec.milvus.fusion import RRF, Candidate, Weighted, ranked
 from trivec.milvus.hits import Hit
@@ -19,8 +20,6 @@ from trivec.scoring import colbert_score, dense_score
 if TYPE_CHECKING:
     from trivec.embeddings import M3Embeddings
     from trivec.model import M3Model
-
-T = TypeVar("T")
 
 Row = Mapping[str, Any]
 
@@ -31,11 +30,30 @@ Nearest = Callable[[str, Sequence[Any]], list[list[Row]]]
 Stored = Callable[[Iterable[str], Sequence[str]], Mapping[str, Row]]
 
 
+def depth(mode: str, limit: int, ranker: RRF | Weighted | None, rerank: str | None, candidates: int | None) -> int:
+    """Check a search's arguments and return how many rows each search brings."""
+    if mode not in ("dense", "sparse", "hybrid"):
+        raise ValueError(f"mode is {mode!r}: it must be 'dense', 'sparse' or 'hybrid'")
+    if rerank not in (None, "colbert"):
+        raise ValueError(f"rerank is {rerank!r}: it must be 'colbert' or None")
+    if ranker is not None and not isinstance(ranker, RRF | Weighted):
+        raise TypeError(f"ranker is {ranker!r}: it must be RRF(...) or Weighted(...) of trivec.milvus")
+    if ranker is not None and mode != "hybrid":
+        raise ValueError(f"a ranker fuses the two rankings of a hybrid search; mode is {mode!r}")
+    if limit < 1:
+        raise ValueError(f"limit is {limit}: it must be at least 1")
+    if candidates is not None and candidates < limit:
+        raise ValueError(f"candidates is {candidates}: it must be at least limit ({limit})")
+    if mode != "hybrid" and rerank is None:
+        return limit
+    return limit * 3 if candidates is None else candidates
+
+
 def dense(encoded: M3Embeddings, nearest: Nearest) -> list[list[Hit]]:
     """Return the hits of each query by its dense vector, best first."""
     return [
         [_hit(row, row["distance"], dense_score=float(row["distance"])) for row in ranking]
-        for ranking in nearest("dense", list(_present(encoded.dense)))
+        for ranking in nearest("dense", list(asked_for(encoded.dense)))
     ]
 
 
@@ -50,7 +68,7 @@ def sparse(encoded: M3Embeddings, nearest: Nearest) -> list[list[Hit]]:
 def hybrid(encoded: M3Embeddings, ranker: RRF | Weighted, nearest: Nearest, stored: Stored) -> list[list[Hit]]:
     """Return the hits of each query by both, fused; every hit has both scores."""
     weights = _query_weights(encoded)
-    by_dense = nearest("dense", list(_present(encoded.dense)))
+    by_dense = nearest("dense", list(asked_for(encoded.dense)))
     by_sparse = _nearest_sparse(weights, nearest)
     # A row that only one search brought lacks the other's score: its stored vectors give it.
     lacking: set[str] = set()
@@ -60,7 +78,7 @@ def hybrid(encoded: M3Embeddings, ranker: RRF | Weighted, nearest: Nearest, stor
     return [
         _fused(query, query_weights, dense_rows, sparse_rows, vectors=vectors, ranker=ranker)
         for query, query_weights, dense_rows, sparse_rows in zip(
-            _present(encoded.dense), weights, by_dense, by_sparse, strict=True
+            asked_for(encoded.dense), weights, by_dense, by_sparse, strict=True
         )
     ]
 
@@ -71,10 +89,10 @@ def reranked(encoded: M3Embeddings, found: Sequence[Sequence[Hit]], model: M3Mod
     documents = model.encode(
         list(texts.values()), return_dense=False, return_sparse=False, return_colbert_vecs=True, show_progress=False
     )
-    by_id = dict(zip(texts, _present(documents.colbert_vecs), strict=True))
+    by_id = dict(zip(texts, asked_for(documents.colbert_vecs), strict=True))
     scored = [
         [_with_colbert_score(hit, colbert_score(query, by_id[hit.id])) for hit in ranking]
-        for query, ranking in zip(_present(encoded.colbert_vecs), found, strict=True)
+        for query, ranking in zip(asked_for(encoded.colbert_vecs), found, strict=True)
     ]
     return [sorted(ranking, key=lambda hit: (-hit.score, hit.id)) for ranking in scored]
 
@@ -129,10 +147,4 @@ def _hit(row: Row, score: float, **scores: float) -> Hit:
 
 
 def _query_weights(encoded: M3Embeddings) -> list[dict[int, float]]:
-    return [rows.sparse_weights(row) for row in _present(encoded.sparse)]
-
-
-def _present(vectors: T | None) -> T:
-    if vectors is None:
-        raise TypeError("the model returned no vectors of a kind that was asked for")
-    return vectors
+    return [rows.sparse_weights(row) for row in asked_for(encoded.sparse)]
