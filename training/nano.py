@@ -1,0 +1,170 @@
+"""Reproduce `nano`, the small model that trivec carries: `python training/nano.py --data DATA --out FOLDER`.
+
+Stages, each kept in FOLDER so that a second run goes on where the first stopped: the development split is set aside,
+the tokenizer is trained, then word vectors (`nano_words.py`), which the encoder starts from (`nano_init.py`), then the
+model by `trivec.training`, and last the fusion weights, the figures and the model folder. Needs `trivec[train]`,
+sentencepiece, protobuf and bm25s. With `--minutes` the run fits the clock; with `--steps` it repeats bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from nano_batches import NanoBatches, Recipe
+from nano_data import Split, load_splits
+from nano_eval import bm25_table, dev_tasks, summary, table
+from nano_init import near_identity, weighted_bag_of_words
+from nano_tokenizer import PIECES, differing_texts, train_tokenizer, training_text, write_tokenizer, xlmr_tokenizer
+from nano_words import aligned_columns, factorised_vectors, train_words
+from tokenizers import Tokenizer
+
+from trivec.checkpoint import M3Config
+from trivec.training.losses import LossSettings
+from trivec.training.m3 import TrainableM3
+from trivec.training.run_folder import RunFolder
+from trivec.training.trainer import Trainer, TrainingSettings
+
+logger = logging.getLogger("nano")
+
+CONFIG = M3Config(
+    vocab_size=PIECES,
+    hidden_size=256,
+    num_layers=3,
+    num_heads=4,
+    intermediate_size=1024,
+    max_position_embeddings=514,
+    type_vocab_size=1,
+    pad_token_id=1,
+    layer_norm_eps=1e-5,
+)
+LOSS = LossSettings(temperature=0.05, sum_weights=(1.0, 1.0, 1.0), loss_weights=(1.0, 0.3, 1.0))
+WORD_STEPS = 3000
+WORD_RECIPE = Recipe(
+    tasks=(
+        ("question", 2.0),
+        ("crossed question", 2.0),
+        ("switched question", 1.0),
+        ("news", 1.5),
+        ("sentence", 2.0),
+        ("short sentence", 2.0),
+    ),
+    question_batch=140,
+    sentence_batch=256,
+    passage_pieces=160,
+)
+
+
+def main() -> None:
+    """Train nano."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the training data")
+    parser.add_argument("--out", type=Path, required=True, help="folder for all that is made")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--minutes", type=float, help="end after so many minutes of training, at --steps at the latest")
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--embedding-learning-rate", type=float, default=1e-4)
+    parser.add_argument("--evaluate-every", type=int, default=400)
+    parser.add_argument("--whole-from", type=int, help="step from which passages are whole (default: 80 %% of --steps)")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(arguments.threads)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+
+    train, dev = load_splits(arguments.data)
+    tasks = dev_tasks(dev)
+    tokenizer = tokenizer_stage(train, dev, arguments.out)
+    logger.info("BM25\n%s", summary(bm25_table(tokenizer, tasks)))
+    vectors, gains, idf = words_stage(train, tokenizer, arguments.out, arguments.seed)
+
+    torch.manual_seed(arguments.seed)
+    model = TrainableM3(CONFIG)
+    weighted_bag_of_words(model, vectors, gains, idf)
+    logger.info("start\n%s", summary(table(model, tokenizer, tasks)))
+    whole_from = arguments.whole_from or int(0.8 * arguments.steps)
+    source = NanoBatches(train, tokenizer, Recipe(whole_from=whole_from), LOSS, arguments.seed)
+    settings = TrainingSettings(
+        steps=arguments.steps,
+        learning_rate=arguments.learning_rate,
+        embedding_learning_rate=arguments.embedding_learning_rate,
+        warmup_steps=60,
+        loss=LOSS,
+        bf16=True,
+        pad_multiple=16,
+        evaluate_every=arguments.evaluate_every,
+        save_every=100,
+        time_limit=None if arguments.minutes is None else 60 * arguments.minutes,
+    )
+
+    def evaluate(model: TrainableM3) -> dict[str, float]:
+        figures = table(model, tokenizer, tasks)
+        logger.info("\n%s", summary(figures))
+        return watched(figures)
+
+    trainer = Trainer(model, source, settings, RunFolder(arguments.out / "run"), evaluate=evaluate, show_progress=False)
+    progress = trainer.run()
+    logger.info("%s", progress)
+    figures = table(model, tokenizer, tasks)
+    control = TrainableM3(CONFIG)
+    near_identity(control)
+    report = {
+        "nano": figures,
+        "start": None,
+        "untrained": table(control, tokenizer, tasks),
+        "bm25": bm25_table(tokenizer, tasks),
+        "steps": progress.step,
+        "tokens": progress.tokens,
+        "seconds": progress.seconds,
+        "seed": arguments.seed,
+    }
+    (arguments.out / "figures.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def watched(figures: dict) -> dict[str, float]:
+    """The figure that decides which weights are best (the mean of what nano is for), then its parts."""
+    parts = {
+        f"{group} {mode}": figures[group][mode]["R@1"]["mean"]
+        for group in ("xquad", "xquad-en", "tatoeba", "ntrex")
+        for mode in ("dense", "sparse", "multi", "all")
+    }
+    parts["xquad nDCG all"] = figures["xquad"]["all"]["nDCG@10"]["mean"]
+    deciding = [parts["xquad dense"], parts["xquad sparse"], parts["xquad multi"], parts["xquad all"]]
+    deciding += [parts["xquad-en all"], parts["tatoeba all"]]
+    return {"mean": float(np.mean(deciding)), **parts}
+
+
+def tokenizer_stage(train: Split, dev: Split, out: Path) -> Tokenizer:
+    """Train the tokenizer, or read it."""
+    file = out / "tokenizer.json"
+    if not file.exists():
+        model = train_tokenizer(training_text(train))
+        (out / "sentencepiece.model").write_bytes(model)
+        write_tokenizer(out, xlmr_tokenizer(model))
+        texts = [passage.text for passage in dev.passages]
+        different = differing_texts(model, Tokenizer.from_file(str(file)), texts)
+        logger.info("%d of %d texts are cut otherwise by SentencePiece", len(different), len(texts))
+    return Tokenizer.from_file(str(file))
+
+
+def words_stage(train: Split, tokenizer: Tokenizer, out: Path, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Train the word vectors, or read them."""
+    file = out / "words.npz"
+    if not file.exists():
+        vectors, idf = factorised_vectors(tokenizer, aligned_columns(train), CONFIG.hidden_size - 3, seed)
+        logger.info("factorised")
+        source = NanoBatches(train, tokenizer, WORD_RECIPE, LOSS, seed)
+        vectors, gains = train_words(vectors, idf, source, WORD_STEPS, seed)
+        logger.info("words trained")
+        np.savez(file, vectors=vectors, gains=gains, idf=idf)
+    stored = np.load(file)
+    return stored["vectors"], stored["gains"], stored["idf"]
+
+
+if __name__ == "__main__":
+    main()
