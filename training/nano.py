@@ -52,6 +52,7 @@ WORD_RECIPE = Recipe(
         ("news", 1.5),
         ("sentence", 2.0),
         ("short sentence", 2.0),
+        ("word", 1.0),
     ),
     question_batch=140,
     sentence_batch=256,
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_flush_denormal(True)  # AdamW's moments of rare pieces fade to denormals, which take 20 times as long
     torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
 
