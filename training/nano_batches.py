@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-
 from nano_data import PAIR_LANGUAGES, TARGET_LANGUAGES
+
 from trivec.training.batches import TokenBatch
 from trivec.training.losses import LossSettings
 
@@ -38,12 +38,12 @@ class Recipe:
     """
 
     tasks: tuple[tuple[str, float], ...] = (
-        ("question", 3.0),
-        ("crossed question", 2.0),
-        ("switched question", 0.7),
+        ("question", 3.5),
+        ("crossed question", 1.5),
+        ("switched question", 0.8),
         ("news", 1.5),
-        ("sentence", 1.2),
-        ("short sentence", 1.6),
+        ("sentence", 0.8),
+        ("short sentence", 1.2),
     )
     question_batch: int = 80
     sentence_batch: int = 128
@@ -79,7 +79,9 @@ class NanoBatches:
         self.words = _dictionaries(split)
         self.word_lists = dict(split.words)
         passages = self._passages(split)
-        frequency = np.bincount(np.concatenate([np.unique(p.text) for p in passages]), minlength=tokenizer.get_vocab_size())
+        frequency = np.bincount(
+            np.concatenate([np.unique(p.text) for p in passages]), minlength=tokenizer.get_vocab_size()
+        )
         self.idf = np.log((len(passages) + 1) / (frequency + 1))
         # language -> source -> article -> passages
         self.by_language: dict[str, dict[str, dict[str, list[_Tokenized]]]] = {}
@@ -252,7 +254,6 @@ class NanoBatches:
             pair = pairs[rng.integers(len(pairs))]
             chosen.setdefault(pair[1].tobytes(), pair)
         return _directed(rng, "short sentence", list(chosen.values()))
-
 
     def _words(self, rng: np.random.Generator, pieces: int) -> tuple[str, list[Ids], list[Ids]]:
         chosen: dict[str, str] = {}

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import random
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 SPLIT_SEED = 3
 TATOEBA_DEV_PAIRS = 100

@@ -14,18 +14,21 @@ from typing import TYPE_CHECKING
 import bm25s
 import numpy as np
 import torch
-
 from nano_data import PAIR_LANGUAGES, SPLIT_SEED, TARGET_LANGUAGES
+
 from trivec.training.losses import LossSettings, head_scores
 from trivec.training.m3 import Representations, pad_token_ids
 
 if TYPE_CHECKING:
     from nano_data import Split
     from tokenizers import Tokenizer
+
     from trivec.training.m3 import TrainableM3
 
 MODES = ("dense", "sparse", "multi")
 POOL_SENTENCES = 200
+FUSION_GRID = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
+PART = 16  # texts encoded at a time
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,8 @@ class Encoder:
     def representations(self, texts: list[str]) -> Representations:
         """Representations of the texts, padded to the longest."""
         new = sorted({text for text in texts if text not in self.known}, key=len)
-        for start in range(0, len(new), 64):
-            part = new[start : start + 64]
+        for start in range(0, len(new), PART):
+            part = new[start : start + PART]
             ids = [encoding.ids[: self.limit - 1] for encoding in self.tokenizer.encode_batch_fast(part)]
             ids = [row if row[-1] == 2 else [*row, 2] for row in ids]
             token_ids, mask = pad_token_ids(ids, 1, multiple=8)
@@ -100,8 +103,8 @@ class Encoder:
                 length = len(ids[row])
                 self.known[text] = (
                     token_ids[row, :length],
-                    out.dense[row],
-                    out.weights[row, :length],
+                    out.dense[row].clone(),
+                    out.weights[row, :length].clone(),
                     out.vectors[row, : length - 1].bfloat16(),
                 )
         rows = [self.known[text] for text in texts]
@@ -159,13 +162,16 @@ def tune_fusion(tasks: list[Task], scores: list[np.ndarray]) -> tuple[float, flo
 
     Same-language and cross-language tasks count alike. Weights are on a grid; multi-vector has weight 1.
     """
-    groups = {group: [(t, s) for t, s in zip(tasks, scores, strict=True) if t.group == group] for group in ("xquad", "xquad-en")}
+    groups = {
+        group: [(t, s) for t, s in zip(tasks, scores, strict=True) if t.group == group]
+        for group in ("xquad", "xquad-en")
+    }
     best, chosen = -1.0, (1.0, 0.3, 1.0)
-    for dense, sparse in product((0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0), (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)):
+    for dense, sparse in product(
+        (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0), (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
+    ):
         weights = np.array([dense, sparse, 1.0])[:, None, None]
-        found = np.mean(
-            [np.mean([ndcg((weights * s).sum(0), t.right) for t, s in members]) for members in groups.values()]
-        )
+        found = np.mean([np.mean([ndcg((weights * s).sum(0), t.right) for t, s in members]) for members in groups])
         if found > best + 1e-9:
             best, chosen = float(found), (dense, sparse, 1.0)
     return chosen

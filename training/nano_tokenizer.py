@@ -6,14 +6,14 @@ import base64
 import io
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterable
+from typing import TYPE_CHECKING
 
 import sentencepiece
+from nano_data import LANGUAGES, TARGET_LANGUAGES
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Tokenizer
-
-from nano_data import LANGUAGES, TARGET_LANGUAGES
 
 if TYPE_CHECKING:
     from nano_data import Split
@@ -28,18 +28,7 @@ def training_text(split: Split) -> list[str]:
 
     Texts in small sources (XQuAD, NTREX, Tatoeba) come first; large ones fill up to the limit.
     """
-    by_language: dict[str, list[str]] = {code: [] for code in LANGUAGES}
-    for document in split.documents:
-        for sentence in document:
-            for code, text in sentence.items():
-                by_language[code].append(text)
-    for code, pairs in split.pairs.items():
-        for text, english, _ in pairs:
-            by_language[code].append(text)
-            by_language["en"].append(english)
-    for passage in sorted(split.passages, key=lambda passage: "xquad" not in passage.source):
-        if passage.language in by_language:
-            by_language[passage.language] += [passage.text, *passage.questions]
+    by_language = _texts_by_language(split)
     chosen = []
     for code, texts in by_language.items():
         left = TARGET_CHARACTERS if code in TARGET_LANGUAGES else OTHER_CHARACTERS
@@ -49,6 +38,21 @@ def training_text(split: Split) -> list[str]:
             chosen.append(text)
             left -= len(text)
     return chosen
+
+
+def _texts_by_language(split: Split) -> dict[str, list[str]]:
+    by_language: dict[str, list[str]] = {code: [] for code in LANGUAGES}
+    for document in split.documents:
+        for sentence in document:
+            for code, text in sentence.items():
+                by_language[code].append(text)
+    for code, pairs in split.pairs.items():
+        by_language[code] += [text for text, _, _ in pairs]
+        by_language["en"] += [english for _, english, _ in pairs]
+    for passage in sorted(split.passages, key=lambda passage: "xquad" not in passage.source):
+        if passage.language in by_language:
+            by_language[passage.language] += [passage.text, *passage.questions]
+    return by_language
 
 
 def train_tokenizer(texts: Iterable[str], pieces: int = PIECES) -> bytes:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
 
 if TYPE_CHECKING:
     from nano_data import Split
     from tokenizers import Tokenizer
+
     from trivec.training.batches import BatchSource
 
 TEMPERATURE = 0.05
@@ -104,8 +105,8 @@ def train_words(
         (pieces, dim) vectors of unit length and (pieces,) gains: log of the weight in the sum.
     """
     generator = torch.Generator().manual_seed(seed)
-    own = F.normalize(torch.randn(vectors.shape, generator=generator), dim=1)
-    words = torch.nn.Parameter(F.normalize(torch.from_numpy(vectors) + OWN_LENGTH * own, dim=1))
+    own = functional.normalize(torch.randn(vectors.shape, generator=generator), dim=1)
+    words = torch.nn.Parameter(functional.normalize(torch.from_numpy(vectors) + OWN_LENGTH * own, dim=1))
     gains = torch.nn.Parameter(torch.from_numpy((idf - idf.mean()) / idf.std()))
     optimizer = torch.optim.AdamW([words, gains], lr=learning_rate, weight_decay=0.0, fused=True)
     for step in range(steps):
@@ -113,7 +114,7 @@ def train_words(
             group["lr"] = learning_rate * (1 - step / steps)
         batch = source.batch(step)
         queries, passages = (_bags(side, words, gains) for side in (batch.queries, batch.passages))
-        loss = F.cross_entropy(queries @ passages.T / TEMPERATURE, torch.arange(len(queries)))
+        loss = functional.cross_entropy(queries @ passages.T / TEMPERATURE, torch.arange(len(queries)))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -126,4 +127,6 @@ def _bags(texts: list[list[int]], words: torch.Tensor, gains: torch.Tensor) -> t
     """(texts, dim): weighted sums of the pieces between `<s>` and `</s>`, of unit length."""
     flat = torch.tensor([token for text in texts for token in text[1:-1]])
     starts = torch.tensor([0, *np.cumsum([len(text) - 2 for text in texts])[:-1].tolist()])
-    return F.normalize(F.embedding_bag(flat, words, starts, mode="sum", per_sample_weights=gains.exp()[flat]), dim=-1)
+    weights = gains.exp()[flat]
+    sums = functional.embedding_bag(flat, words, starts, mode="sum", per_sample_weights=weights)
+    return functional.normalize(sums, dim=-1)

@@ -11,7 +11,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from trivec.checkpoint import M3Config
@@ -40,7 +40,7 @@ class _SelfAttention(nn.Module):
             scores = (query / math.sqrt(head_size)) @ key.transpose(-1, -2)  # (batch, heads, length, length)
             context = (scores + bias.to(scores.dtype)).softmax(-1) @ value
         else:
-            context = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
+            context = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
         return context.transpose(1, 2).reshape(batch, length, size)
 
 
@@ -72,7 +72,7 @@ class _Intermediate(nn.Module):
         self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return F.gelu(self.dense(hidden))
+        return functional.gelu(self.dense(hidden))
 
 
 class _Layer(nn.Module):

@@ -7,6 +7,7 @@ with the PyTorch model before anybody is told that it is there.
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,10 @@ from torch import Tensor, nn
 from trivec.checkpoint import M3Config, StoredTensor, open_checkpoint
 from trivec.errors import TrivecError
 from trivec.model import M3Model
+from trivec.training.losses import HEADS
 from trivec.training.m3 import TrainableM3, pad_token_ids
+
+logger = logging.getLogger(__name__)
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "sentencepiece.bpe.model")
 
@@ -29,13 +33,13 @@ class ResultError(TrivecError):
     """The written model folder does not give what the trained model gives."""
 
 
-def load_trainable(name_or_path: str | Path, *, sparse: bool = True, colbert: bool = True) -> TrainableM3:
+def load_trainable(name_or_path: str | Path, heads: Sequence[str] = HEADS) -> TrainableM3:
     """Read a model to train.
 
     Args:
         name_or_path: A folder or a hub id.
-        sparse: Whether it is to have a sparse head; a new one where the checkpoint has none.
-        colbert: Whether it is to have a ColBERT head; a new one where the checkpoint has none.
+        heads: Those it must have (of dense, sparse, colbert): a new one starts from chance where the checkpoint has
+            none. Heads the checkpoint has beside them are read too, so that no result loses one.
 
     Returns:
         The model, in float32.
@@ -44,14 +48,20 @@ def load_trainable(name_or_path: str | Path, *, sparse: bool = True, colbert: bo
         CheckpointError: The checkpoint is missing, damaged or of another architecture.
     """
     checkpoint = open_checkpoint(name_or_path)
-    model = TrainableM3(checkpoint.config, sparse=sparse, colbert=colbert)
+    model = TrainableM3(
+        checkpoint.config,
+        sparse="sparse" in heads or checkpoint.sparse_linear is not None,
+        colbert="colbert" in heads or checkpoint.colbert_linear is not None,
+    )
     model.encoder.load_state_dict(_tensors(checkpoint.encoder))
-    for linear, stored in (
-        (model.sparse_linear, checkpoint.sparse_linear),
-        (model.colbert_linear, checkpoint.colbert_linear),
+    for name, linear, stored in (
+        ("sparse", model.sparse_linear, checkpoint.sparse_linear),
+        ("colbert", model.colbert_linear, checkpoint.colbert_linear),
     ):
         if linear is not None and stored is not None:
             linear.load_state_dict(_tensors({"weight": stored.weight, "bias": stored.bias}))
+        elif linear is not None:
+            logger.warning("%s has no %s head: a new one is trained from chance", name_or_path, name)
     return model
 
 
@@ -111,7 +121,7 @@ def check_model_folder(model: TrainableM3, folder: Path, texts: Sequence[str], *
             return_colbert_vecs=model.colbert_linear is not None,
             show_progress=False,
         )
-        ids = [list(row) for row in written.tokenizer.encode_batch(texts, written.max_length).ids]
+        ids = [list(row) for row in written.tokenizer.encode_batch(texts, written.max_length).token_ids]
     was_training = model.training
     model.eval()
     with torch.no_grad():

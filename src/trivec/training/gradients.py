@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from trivec.training.batches import TokenBatch
 from trivec.training.losses import LossSettings, UnifiedLoss, unified_loss
@@ -104,9 +104,11 @@ def _in_parts(model: TrainableM3, token_ids: Tensor, mask: Tensor, part_size: in
     parts = [model(*_trimmed(token_ids[rows], mask[rows])) for rows in _part_rows(len(token_ids), part_size)]
     weights = vectors = None
     if parts[0].weights is not None:
-        weights = torch.cat([F.pad(part.weights, (0, length - part.weights.shape[1])) for part in parts])
+        weights = torch.cat([functional.pad(part.weights, (0, length - part.weights.shape[1])) for part in parts])
     if parts[0].vectors is not None:
-        vectors = torch.cat([F.pad(part.vectors, (0, 0, 0, length - 1 - part.vectors.shape[1])) for part in parts])
+        vectors = torch.cat(
+            [functional.pad(part.vectors, (0, 0, 0, length - 1 - part.vectors.shape[1])) for part in parts]
+        )
     return Representations(token_ids, mask, torch.cat([part.dense for part in parts]), weights, vectors)
 
 
@@ -135,7 +137,9 @@ def _backward_part(
         if output is not None and leaf is not None and leaf.grad is not None and output.requires_grad:
             gradient = leaf.grad[rows]
             outputs.append(output)
-            gradients.append(gradient if gradient.dim() == 1 or output is part.dense else gradient[:, : output.shape[1]])
+            gradients.append(
+                gradient if gradient.dim() == 1 or output is part.dense else gradient[:, : output.shape[1]]
+            )
     torch.autograd.backward(outputs, gradients)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from trivec.training.m3 import Representations
 from trivec.training.scores import dense_scores, lexical_scores, maxsim_scores
@@ -136,7 +136,7 @@ def unified_loss(
 def _contrastive(scores: Tensor, group: int, teacher_scores: Tensor | None) -> Tensor:
     """InfoNCE over all passages of the batch, plus the distillation of a teacher over each query's own passages."""
     positive = torch.arange(len(scores), device=scores.device) * group
-    loss = F.cross_entropy(scores, positive)
+    loss = functional.cross_entropy(scores, positive)
     if teacher_scores is not None:
         own = scores.gather(1, positive[:, None] + torch.arange(group, device=scores.device))
         loss = loss + _cross_entropy_to(teacher_scores.softmax(-1), own)

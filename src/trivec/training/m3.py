@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from trivec.checkpoint import M3Config
 from trivec.training.encoder import XLMREncoder
@@ -74,8 +74,8 @@ class TrainableM3(nn.Module):
         if self.sparse_linear is not None:
             weights = torch.relu(self.sparse_linear(hidden)).squeeze(-1).float() * _weighted_tokens(token_ids)
         if self.colbert_linear is not None:
-            vectors = F.normalize(self.colbert_linear(hidden[:, 1:]).float(), dim=-1)
-        dense = F.normalize(hidden[:, 0].float(), dim=-1)
+            vectors = functional.normalize(self.colbert_linear(hidden[:, 1:]).float(), dim=-1)
+        dense = functional.normalize(hidden[:, 0].float(), dim=-1)
         return Representations(token_ids, mask, dense, weights, vectors)
 
 

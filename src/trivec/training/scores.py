@@ -99,7 +99,7 @@ class _MaxSim(Function):
     """MaxSim in blocks of queries; backward through the positions of the maxima, not through the similarities."""
 
     @staticmethod
-    def forward(  # noqa: D102
+    def forward(
         ctx: Any, queries: Tensor, query_mask: Tensor, passages: Tensor, passage_mask: Tensor, dtype: torch.dtype
     ) -> Tensor:
         (n_queries, query_length, dim), (n_passages, passage_length, _) = queries.shape, passages.shape
@@ -123,7 +123,7 @@ class _MaxSim(Function):
         return scores
 
     @staticmethod
-    def backward(ctx: Any, grad_scores: Tensor) -> tuple[Tensor, None, Tensor, None, None]:  # noqa: D102
+    def backward(ctx: Any, grad_scores: Tensor) -> tuple[Tensor, None, Tensor, None, None]:
         queries, passages, token_share, best = ctx.saved_tensors
         n_passages, passage_length, dtype = ctx.shapes
         n_queries, query_length, dim = queries.shape
