@@ -72,7 +72,6 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--embedding-learning-rate", type=float, default=1e-4)
     parser.add_argument("--evaluate-every", type=int, default=400)
-    parser.add_argument("--whole-from", type=int, help="step from which passages are whole (default: 80 %% of --steps)")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -91,8 +90,7 @@ def main() -> None:
     model = TrainableM3(CONFIG)
     weighted_bag_of_words(model, vectors, gains, idf)
     logger.info("start\n%s", summary(table(model, tokenizer, tasks)))
-    whole_from = arguments.whole_from or int(0.8 * arguments.steps)
-    source = NanoBatches(train, tokenizer, Recipe(whole_from=whole_from), LOSS, arguments.seed)
+    source = NanoBatches(train, tokenizer, Recipe(whole_share=0.25), LOSS, arguments.seed)
     settings = TrainingSettings(
         steps=arguments.steps,
         learning_rate=arguments.learning_rate,

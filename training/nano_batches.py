@@ -30,11 +30,11 @@ class Recipe:
 
     Attributes:
         tasks: Task to weight.
-        question_batch: Questions of a batch.
+        question_batch: Questions of a batch; 6 in 10 of them where passages are whole.
         sentence_batch: Pairs of long sentences in a batch; twice as many short ones.
         passage_pieces: A passage is cropped to so many pieces around those of its question.
-        whole_pieces: Beyond `whole_from`, to so many.
-        whole_from: Step from which passages are (nearly) whole.
+        whole_pieces: In some batches, to so many: most passages are whole then.
+        whole_share: How often.
     """
 
     tasks: tuple[tuple[str, float], ...] = (
@@ -49,7 +49,7 @@ class Recipe:
     sentence_batch: int = 128
     passage_pieces: int = 128
     whole_pieces: int = 320
-    whole_from: int | None = None
+    whole_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,10 @@ class NanoBatches:
             "short sentence": self._short_sentences,
             "word": self._words,
         }[task]
-        whole = self.recipe.whole_from is not None and step >= self.recipe.whole_from
-        pieces = self.recipe.whole_pieces if whole else self.recipe.passage_pieces
-        name, queries, passages = draw(rng, pieces)
+        pieces, size = self.recipe.passage_pieces, self.recipe.question_batch
+        if self.recipe.whole_share and rng.random() < self.recipe.whole_share:
+            pieces, size = self.recipe.whole_pieces, size * 6 // 10
+        name, queries, passages = draw(rng, pieces, size)
         crossed = task not in ("question", "news")
         return TokenBatch(
             name,
@@ -158,7 +159,9 @@ class NanoBatches:
         start = int(np.clip(start + rng.integers(-pieces // 4, pieces // 4 + 1), 0, len(passage) - pieces))
         return passage[start : start + pieces]
 
-    def _draw_passages(self, rng: np.random.Generator, articles: dict[str, list[_Tokenized]]) -> list[_Tokenized]:
+    def _draw_passages(
+        self, rng: np.random.Generator, articles: dict[str, list[_Tokenized]], size: int
+    ) -> list[_Tokenized]:
         """Distinct passages, up to four of one article: hard negatives of each other."""
         chosen: list[_Tokenized] = []
         names = list(articles)
@@ -166,24 +169,24 @@ class NanoBatches:
             items = articles[names[number]]
             take = rng.permutation(len(items))[:4] if len(items) > 1 else [0]
             chosen += [items[i] for i in take]
-            if len(chosen) >= self.recipe.question_batch:
+            if len(chosen) >= size:
                 break
-        return chosen[: self.recipe.question_batch]
+        return chosen[:size]
 
-    def _questions(self, rng: np.random.Generator, pieces: int) -> tuple[str, list[Ids], list[Ids]]:
+    def _questions(self, rng: np.random.Generator, pieces: int, size: int) -> tuple[str, list[Ids], list[Ids]]:
         others = [code for code in sorted(self.by_language) if code not in TARGET_LANGUAGES]
         language = str(rng.choice(TARGET_LANGUAGES if rng.random() < 0.85 else others))
         sources = self.by_language[language]
         names = sorted(sources)
         sizes = np.array([sum(map(len, sources[name].values())) for name in names], dtype=float)
         source = names[rng.choice(len(names), p=sizes**0.5 / (sizes**0.5).sum())]
-        items = self._draw_passages(rng, sources[source])
+        items = self._draw_passages(rng, sources[source], size)
         questions = [item.questions[rng.integers(len(item.questions))] for item in items]
         passages = [self._crop(rng, item.text, q, pieces) for item, q in zip(items, questions, strict=True)]
         return f"question {language}", questions, passages
 
-    def _crossed_questions(self, rng: np.random.Generator, pieces: int) -> tuple[str, list[Ids], list[Ids]]:
-        keys = rng.permutation(len(self.aligned_keys))[: self.recipe.question_batch]
+    def _crossed_questions(self, rng: np.random.Generator, pieces: int, size: int) -> tuple[str, list[Ids], list[Ids]]:
+        keys = rng.permutation(len(self.aligned_keys))[:size]
         to = "en" if rng.random() < 0.6 else str(rng.choice(TARGET_LANGUAGES))
         questions, passages = [], []
         for number in keys:
@@ -196,10 +199,10 @@ class NanoBatches:
             passages.append(self._crop(rng, group[to].text, clue, pieces))
         return f"crossed question to {to}", questions, passages
 
-    def _switched_questions(self, rng: np.random.Generator, pieces: int) -> tuple[str, list[Ids], list[Ids]]:
+    def _switched_questions(self, rng: np.random.Generator, pieces: int, size: int) -> tuple[str, list[Ids], list[Ids]]:
         sources = self.by_language["en"]
         source = str(rng.choice(["qa_squad2rt_en_a", "qa_squad2rt_en_b", "qa_squad_dev_en"]))
-        items = self._draw_passages(rng, sources[source])
+        items = self._draw_passages(rng, sources[source], size)
         texts, clues = [], []
         for item in items:
             number = int(rng.integers(len(item.questions)))
@@ -209,7 +212,7 @@ class NanoBatches:
         passages = [self._crop(rng, item.text, clue, pieces) for item, clue in zip(items, clues, strict=True)]
         return "switched question", self._ids(texts), passages
 
-    def _news(self, rng: np.random.Generator, pieces: int) -> tuple[str, list[Ids], list[Ids]]:
+    def _news(self, rng: np.random.Generator, pieces: int, size: int) -> tuple[str, list[Ids], list[Ids]]:
         """A sentence and the passage around it, in the same language (four times in ten) or another."""
         same = rng.random() < 0.4
         to = str(rng.choice(TARGET_LANGUAGES)) if same or rng.random() < 0.5 else "en"
@@ -226,12 +229,11 @@ class NanoBatches:
                 passage = np.concatenate(kept)
                 queries.append(query)
                 passages.append(passage if left_out else self._crop(rng, passage, window[asked][to], pieces))
-            if len(queries) >= self.recipe.question_batch:
+            if len(queries) >= size:
                 break
-        size = self.recipe.question_batch
         return f"news {'in' if same else 'to'} {to}", queries[:size], [p[:pieces] for p in passages[:size]]
 
-    def _long_sentences(self, rng: np.random.Generator, pieces: int) -> tuple[str, list[Ids], list[Ids]]:
+    def _long_sentences(self, rng: np.random.Generator, pieces: int, size: int) -> tuple[str, list[Ids], list[Ids]]:
         chosen: dict[bytes, tuple[Ids, Ids]] = {}
         languages = sorted(self.pairs["long"])
         while len(chosen) < self.recipe.sentence_batch:
@@ -246,7 +248,7 @@ class NanoBatches:
             chosen.setdefault(pair[1].tobytes(), pair)
         return _directed(rng, "sentence", list(chosen.values()))
 
-    def _short_sentences(self, rng: np.random.Generator, pieces: int) -> tuple[str, list[Ids], list[Ids]]:
+    def _short_sentences(self, rng: np.random.Generator, pieces: int, size: int) -> tuple[str, list[Ids], list[Ids]]:
         chosen: dict[bytes, tuple[Ids, Ids]] = {}
         languages = sorted(self.pairs["short"])
         while len(chosen) < 2 * self.recipe.sentence_batch:
@@ -255,7 +257,7 @@ class NanoBatches:
             chosen.setdefault(pair[1].tobytes(), pair)
         return _directed(rng, "short sentence", list(chosen.values()))
 
-    def _words(self, rng: np.random.Generator, pieces: int) -> tuple[str, list[Ids], list[Ids]]:
+    def _words(self, rng: np.random.Generator, pieces: int, size: int) -> tuple[str, list[Ids], list[Ids]]:
         chosen: dict[str, str] = {}
         languages = sorted(self.words)
         while len(chosen) < 4 * self.recipe.sentence_batch:
