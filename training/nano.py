@@ -89,7 +89,6 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     model = TrainableM3(CONFIG)
     weighted_bag_of_words(model, vectors, gains, idf)
-    logger.info("start\n%s", summary(table(model, tokenizer, tasks)))
     source = NanoBatches(train, tokenizer, Recipe(whole_share=0.25), LOSS, arguments.seed)
     settings = TrainingSettings(
         steps=arguments.steps,
@@ -119,7 +118,6 @@ def main() -> None:
     near_identity(control)
     report = {
         "nano": figures,
-        "start": None,
         "untrained": table(control, tokenizer, tasks),
         "bm25": bm25_table(tokenizer, tasks),
         "steps": progress.step,

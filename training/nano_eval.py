@@ -62,7 +62,7 @@ def dev_tasks(dev: Split) -> list[Task]:
     for language in PAIR_LANGUAGES:
         own = list(dict.fromkeys(english for _, english, _ in dev.pairs[language]))
         rest = [text for text in all_english if text not in set(own)]
-        pool = own + random.Random(f"{SPLIT_SEED} {language}").sample(rest, POOL_SENTENCES - len(own))
+        pool = own + random.Random(f"{SPLIT_SEED} {language}").sample(rest, POOL_SENTENCES - len(own))  # noqa: S311
         right = np.array([pool.index(english) for _, english, _ in dev.pairs[language]])
         tasks.append(Task("tatoeba", language, [text for text, _, _ in dev.pairs[language]], pool, right))
     sentences = [sentence for document in dev.documents for sentence in document]
@@ -162,14 +162,12 @@ def tune_fusion(tasks: list[Task], scores: list[np.ndarray]) -> tuple[float, flo
 
     Same-language and cross-language tasks count alike. Weights are on a grid; multi-vector has weight 1.
     """
-    groups = {
-        group: [(t, s) for t, s in zip(tasks, scores, strict=True) if t.group == group]
+    groups = [
+        [(task, score) for task, score in zip(tasks, scores, strict=True) if task.group == group]
         for group in ("xquad", "xquad-en")
-    }
+    ]
     best, chosen = -1.0, (1.0, 0.3, 1.0)
-    for dense, sparse in product(
-        (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0), (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
-    ):
+    for dense, sparse in product(FUSION_GRID, FUSION_GRID):
         weights = np.array([dense, sparse, 1.0])[:, None, None]
         found = np.mean([np.mean([ndcg((weights * s).sum(0), t.right) for t, s in members]) for members in groups])
         if found > best + 1e-9:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nano_data import Split
 
 PIECES = 24_000
+SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 TARGET_CHARACTERS = 2_200_000
 OTHER_CHARACTERS = 900_000
 
@@ -91,7 +92,7 @@ def xlmr_tokenizer(model: bytes) -> str:
             "id": number,
             "content": token,
             "single_word": False,
-            "lstrip": token == "<mask>",
+            "lstrip": number > len(SPECIAL),  # of <mask> alone
             "rstrip": False,
             "normalized": False,
             "special": True,
@@ -106,7 +107,7 @@ def xlmr_tokenizer(model: bytes) -> str:
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [added(token, number) for number, token in enumerate(("<s>", "<pad>", "</s>", "<unk>"))]
+        "added_tokens": [added(token, number) for number, token in enumerate(SPECIAL)]
         + [added("<mask>", len(vocab) - 1)],
         "normalizer": {
             "type": "Sequence",

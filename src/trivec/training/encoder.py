@@ -38,7 +38,7 @@ class _SelfAttention(nn.Module):
         )
         if length <= PLAIN_ATTENTION_LENGTH:
             scores = (query / math.sqrt(head_size)) @ key.transpose(-1, -2)  # (batch, heads, length, length)
-            context = (scores + bias.to(scores.dtype)).softmax(-1) @ value
+            context: Tensor = (scores + bias.to(scores.dtype)).softmax(-1) @ value
         else:
             context = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
         return context.transpose(1, 2).reshape(batch, length, size)
@@ -142,7 +142,7 @@ class XLMREncoder(nn.Module):
         Returns:
             (batch, length, hidden size) float; rows of padding are not meaningful.
         """
-        hidden = self.embeddings(token_ids, mask)
+        hidden: Tensor = self.embeddings(token_ids, mask)
         bias = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device)
         bias = bias.masked_fill(mask == 0, torch.finfo(torch.bfloat16).min)[:, None, None, :]
         for layer in self.encoder.layer:

@@ -130,7 +130,7 @@ def check_model_folder(model: TrainableM3, folder: Path, texts: Sequence[str], *
             own = model(*pad_token_ids([text_ids], model.config.pad_token_id, device=device))
             embedding = embeddings[row]
             differences.append(np.abs(embedding.dense - own.dense[0].cpu().numpy()).max())
-            if own.weights is not None:
+            if own.weights is not None and embedding.sparse is not None:
                 expected = np.zeros(model.config.vocab_size, dtype=np.float32)
                 np.maximum.at(expected, text_ids, own.weights[0].cpu().numpy())
                 differences.append(np.abs(embedding.sparse.toarray().ravel() - expected).max())

@@ -91,7 +91,9 @@ def maxsim_scores(query_vectors: Tensor, query_mask: Tensor, passage_vectors: Te
     device = query_vectors.device.type
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
-    scores: Tensor = _MaxSim.apply(query_vectors, query_mask, passage_vectors, passage_mask, dtype)
+    scores: Tensor = _MaxSim.apply(  # type: ignore[no-untyped-call]
+        query_vectors, query_mask, passage_vectors, passage_mask, dtype
+    )
     return scores
 
 
