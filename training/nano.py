@@ -16,17 +16,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from nano_batches import NanoBatches, Recipe
+from nano_card import model_card
 from nano_data import Split, load_splits
-from nano_eval import bm25_table, dev_tasks, summary, table
+from nano_eval import Task, bm25_table, dev_tasks, summary, table
 from nano_init import near_identity, weighted_bag_of_words
 from nano_tokenizer import PIECES, differing_texts, train_tokenizer, training_text, write_tokenizer, xlmr_tokenizer
 from nano_words import aligned_columns, factorised_vectors, train_words
 from tokenizers import Tokenizer
 
 from trivec.checkpoint import M3Config
+from trivec.training.folder import check_model_folder, round_to_half, write_model_folder
 from trivec.training.losses import LossSettings
 from trivec.training.m3 import TrainableM3
-from trivec.training.run_folder import RunFolder
+from trivec.training.run_folder import Progress, RunFolder
 from trivec.training.trainer import Trainer, TrainingSettings
 
 logger = logging.getLogger("nano")
@@ -113,7 +115,22 @@ def main() -> None:
     trainer = Trainer(model, source, settings, RunFolder(arguments.out / "run"), evaluate=evaluate, show_progress=False)
     progress = trainer.run()
     logger.info("%s", progress)
+    finish(model, tokenizer, tasks, progress, settings, arguments)
+
+
+def finish(
+    model: TrainableM3,
+    tokenizer: Tokenizer,
+    tasks: list[Task],
+    progress: Progress,
+    settings: TrainingSettings,
+    arguments: argparse.Namespace,
+) -> None:
+    """Round the weights as they will be stored, measure them, and write model folder, figures and card."""
+    round_to_half(model)
     figures = table(model, tokenizer, tasks)
+    logger.info("nano\n%s", summary(figures))
+    torch.manual_seed(arguments.seed)
     control = TrainableM3(CONFIG)
     near_identity(control)
     report = {
@@ -122,10 +139,23 @@ def main() -> None:
         "bm25": bm25_table(tokenizer, tasks),
         "steps": progress.step,
         "tokens": progress.tokens,
-        "seconds": progress.seconds,
+        "minutes": progress.seconds / 60,
         "seed": arguments.seed,
+        "word_steps": WORD_STEPS,
+        "learning_rate": settings.learning_rate,
+        "embedding_learning_rate": settings.embedding_learning_rate,
+        "layers": CONFIG.num_layers,
+        "hidden_size": CONFIG.hidden_size,
+        "pieces": CONFIG.vocab_size,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
+    logger.info("untrained\n%s", summary(report["untrained"]))
     (arguments.out / "figures.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    folder = arguments.out / "model"
+    write_model_folder(model, folder, arguments.out, half=True, fusion_weights=tuple(figures["fusion"]))
+    (folder / "README.md").write_text(model_card(report), encoding="utf-8")
+    texts = [task.queries[0] for task in tasks if task.group == "xquad"]
+    logger.info("largest difference of the stored model: %.1e", check_model_folder(model, folder, texts))
 
 
 def watched(figures: dict) -> dict[str, float]:
