@@ -84,7 +84,9 @@ def write_model_folder(
     """
     folder.mkdir(parents=True, exist_ok=True)
     dtype = torch.float16 if half else torch.float32
-    save_file(_stored(model.encoder, dtype), folder / "model.safetensors", metadata={"format": "pt"})
+    weights = folder / "model.safetensors"
+    save_file(_stored(model.encoder, dtype), weights, metadata={"format": "pt"})
+    weights.chmod(0o644)  # safetensors makes files that only their owner may read
     for name, linear in (("sparse_linear.pt", model.sparse_linear), ("colbert_linear.pt", model.colbert_linear)):
         if linear is not None:
             torch.save(_stored(linear, dtype), folder / name)
