@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from random_checkpoint import write_random_checkpoint
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LOAD = """
 import sys
@@ -95,8 +97,11 @@ def load(endpoint: str, cache: Path, *arguments: str, **environment: str) -> str
     """Load in a process of its own: the hub library reads HF_ENDPOINT once, at import."""
     settings = {"HF_ENDPOINT": endpoint, "HF_HUB_CACHE": str(cache), "HF_HUB_DISABLE_XET": "1", **environment}
     command = [sys.executable, "-c", LOAD, *arguments]
-    done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, env=os.environ | settings, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
+    assert "Retrying" not in done.stderr  # no file is asked for that is known to be missing, or cannot be had
     return done.stdout
 
 
@@ -108,7 +113,17 @@ def test_downloads_what_is_needed_once(hub: Hub, tmp_path: Path) -> None:
     assert len(hub.fetched) == len(needed)
     assert load(hub.endpoint, tmp_path / "cache", "demo/model", "local") == "loaded (1, 32)\n"
     hub.close()
+    # Nobody listens there: everything comes from the cache, also the knowledge of which files do not exist.
+    assert load("http://127.0.0.1:9", tmp_path / "cache", "demo/model") == "loaded (1, 32)\n"
     assert load("http://127.0.0.1:9", tmp_path / "cache", "demo/model", HF_HUB_OFFLINE="1") == "loaded (1, 32)\n"
+
+
+def test_pickled_weights_load_without_a_network(hub: Hub, tmp_path: Path) -> None:
+    write_random_checkpoint(hub.folder, weights="pytorch_model.bin")
+    (hub.folder / "model.safetensors").unlink()
+    assert load(hub.endpoint, tmp_path / "cache", "demo/model") == "loaded (1, 32)\n"
+    hub.close()
+    assert load("http://127.0.0.1:9", tmp_path / "cache", "demo/model") == "loaded (1, 32)\n"
 
 
 def test_shards_are_downloaded(hub: Hub, tmp_path: Path) -> None:

@@ -39,13 +39,16 @@ def locate(
 
 
 def _download(repo_id: str, cache_dir: str | Path | None, revision: str | None, local_files_only: bool) -> Path:
-    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub import _CACHED_NO_EXIST, errors, hf_hub_download, try_to_load_from_cache
 
     def fetch(name: str) -> Path:
         path = hf_hub_download(repo_id, name, cache_dir=cache_dir, revision=revision, local_files_only=local_files_only)
         return Path(str(path))
 
     def fetch_if_there(name: str) -> Path | None:
+        # Known to be absent from this revision: asking again would cost half a minute of retries without a network.
+        if try_to_load_from_cache(repo_id, name, cache_dir=cache_dir, revision=revision) is _CACHED_NO_EXIST:
+            return None
         try:
             return fetch(name)
         except errors.EntryNotFoundError:  # not in the repository, or (offline) not in the cache

@@ -70,7 +70,8 @@ class OpenVINOEngine:
         self._lock = threading.Lock()
         self._heads: dict[Heads, Any] = {}
         self._core = ov.Core()
-        self._properties = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+        # OpenVINO keeps the kernels of each batch shape it met, 5,000 by default: memory that grows with the input.
+        self._properties = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "CPU_RUNTIME_CACHE_CAPACITY": 128}
         if num_threads is not None:
             self._properties["INFERENCE_NUM_THREADS"] = num_threads
         graph = encoder_graph(checkpoint.config, checkpoint.encoder)

@@ -1,0 +1,80 @@
+"""`trivec index`: files into a Milvus collection."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from trivec.cli import options, reporting
+
+
+def index(
+    paths: options.Paths,
+    uri: options.Uri = options.DEFAULT_URI,
+    collection: options.Collection = options.DEFAULT_COLLECTION,
+    token: options.Token = "",
+    database: options.Database = "",
+    text_field: options.TextField = "text",
+    id_field: options.IdField = None,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(help="A field to keep as metadata; repeatable. Default: all.", rich_help_panel="Records"),
+    ] = None,
+    chunk_tokens: Annotated[int, typer.Option(min=8, help="Longest chunk, in tokens.")] = 512,
+    overlap: Annotated[int, typer.Option(min=0, help="Tokens that neighbouring chunks share.")] = 64,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Leave chunks that are stored with the same text and metadata. Not after a change of model.",
+        ),
+    ] = False,
+    batch_size: options.BatchSize = 16,
+    model: options.Model = options.DEFAULT_MODEL,
+    precision: options.Precision = "auto",
+    device: options.Device = None,
+    revision: options.Revision = None,
+    offline: options.Offline = False,
+    threads: options.Threads = None,
+) -> None:
+    """Store files in a Milvus collection, cut into chunks, with their dense and sparse vectors.
+
+    A .txt or .md file is one document, a line of .jsonl or a row of .csv or .parquet is one. Indexing a document again
+    replaces its chunks, so the same command run twice stores nothing twice; after an interruption add
+    [bold]--resume[/].
+
+    [dim]Examples:[/]
+
+    trivec index notes/ --collection notes
+
+    trivec index faq.jsonl --text-field answer --id-field key --metadata lang
+
+    trivec index corpus.parquet --uri http://localhost:19530 --token root:Milvus --db books
+    """
+    if overlap * 2 >= chunk_tokens:
+        raise typer.BadParameter(f"--overlap {overlap} is not below half of --chunk-tokens {chunk_tokens}")
+    from trivec.documents import read_documents
+    from trivec.milvus import M3Collection, index_documents
+
+    documents = read_documents(paths, text_field=text_field, id_field=id_field, metadata_fields=metadata)
+    with (
+        options.load_model(model, precision, device, revision, offline, threads) as loaded,
+        M3Collection(collection, loaded, uri, token=token, db_name=database) as opened,
+    ):
+        began = time.monotonic()
+        done = index_documents(
+            opened,
+            reporting.counted(documents, "Indexing"),
+            max_tokens=chunk_tokens,
+            overlap=overlap,
+            batch_size=batch_size,
+            skip_unchanged=resume,
+            show_progress=False,
+        )
+        reporting.say(
+            f"{done.documents} documents: {done.written} chunks stored, {done.unchanged} unchanged, "
+            f"{done.removed} removed in {time.monotonic() - began:.1f} s; "
+            f"collection {collection} of {opened.place} now holds {opened.count()}"
+        )

@@ -1,0 +1,86 @@
+"""`trivec info`: what a model folder holds and how this machine would run it."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from trivec.cli import options
+
+
+def info(
+    model: Annotated[str, typer.Argument(help="A folder in BAAI/bge-m3's layout, or a Hugging Face id.")],
+    revision: options.Revision = None,
+    offline: options.Offline = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show a model's files, shape, heads and size, and the precision this machine would use and why.
+
+    [dim]Examples:[/]
+
+    trivec info BAAI/bge-m3 --offline
+
+    trivec info ./my-fine-tuned-model --json | jq .parameters
+    """
+    facts = _facts(model, revision, offline)
+    if as_json:
+        json.dump(facts, sys.stdout, ensure_ascii=False, indent=2)
+        sys.stdout.write("\n")
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False, show_edge=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name.replace("_", " "), Text(_readable(value)))
+    Console().print(table)
+
+
+def _facts(model: str, revision: str | None, offline: bool) -> dict[str, Any]:
+    from trivec.checkpoint import open_checkpoint
+    from trivec.engines.openvino_engine import cpu_precision
+    from trivec.tokenizer import M3Tokenizer
+
+    checkpoint = open_checkpoint(model, revision=revision, local_files_only=offline)
+    config = checkpoint.config
+    heads = {"sparse_linear": checkpoint.sparse_linear, "colbert_linear": checkpoint.colbert_linear}
+    head_shapes = {name: list(head.weight.shape) for name, head in heads.items() if head is not None}
+    head_tensors = [tensor for head in heads.values() if head is not None for tensor in (head.weight, head.bias)]
+    tensors = [*checkpoint.encoder.values(), *head_tensors]
+    files = [*checkpoint.weight_files, checkpoint.tokenizer_file, checkpoint.folder / "config.json"]
+    files += [checkpoint.folder / f"{name}.pt" for name in head_shapes]
+    precision = cpu_precision("auto")
+    return {
+        "folder": str(checkpoint.folder),
+        "files": {file.name: file.stat().st_size for file in files},
+        "layers": config.num_layers,
+        "hidden_size": config.hidden_size,
+        "attention_heads": config.num_heads,
+        "feed_forward_size": config.intermediate_size,
+        "max_length": config.max_length,
+        "vocabulary": M3Tokenizer(checkpoint.tokenizer_file).vocabulary_size,
+        "heads": head_shapes,
+        "stored_as": sorted({tensor.dtype for tensor in tensors}),
+        "parameters": sum(math.prod(tensor.shape) for tensor in tensors),
+        "precision": precision,
+        "precision_because": (
+            "the processor multiplies bfloat16 natively (AMX or AVX512-BF16)"
+            if precision == "bf16"
+            else "the processor has neither AMX nor AVX512-BF16"
+        ),
+    }
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{name}  {_readable(each)}" for name, each in value.items()) or "none"
+    if isinstance(value, list):
+        return " x ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,79 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from trivec.model import M3Model
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", help="A folder in BAAI/bge-m3's layout, or a Hugging Face id.", rich_help_panel="Model"
+    ),
+]
+Precision = Annotated[
+    str,
+    typer.Option(help="fp32 (exact), bf16 (fast), or auto: bf16 where the processor has it.", rich_help_panel="Model"),
+]
+Device = Annotated[str | None, typer.Option(help="Where to compute. Default: the CPU.", rich_help_panel="Model")]
+Revision = Annotated[
+    str | None, typer.Option(help="Branch, tag or commit of a Hugging Face model.", rich_help_panel="Model")
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Use downloaded models only.", rich_help_panel="Model")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads to compute with. Default: every core.", rich_help_panel="Model")
+]
+
+Paths = Annotated[
+    list[Path],
+    typer.Argument(help="Files (.txt .md .jsonl .csv .parquet), or folders of such files.", show_default=False),
+]
+TextField = Annotated[
+    str, typer.Option(help="Field of a .jsonl, .csv or .parquet record that holds its text.", rich_help_panel="Records")
+]
+IdField = Annotated[
+    str | None,
+    typer.Option(help="Field that holds its id. Default: id, or else path and line.", rich_help_panel="Records"),
+]
+
+Uri = Annotated[
+    str,
+    typer.Option(help="A Milvus Lite file (.db), or http://host:19530 of a server.", rich_help_panel="Milvus"),
+]
+Collection = Annotated[
+    str, typer.Option("--collection", "-c", help="Name of the collection.", rich_help_panel="Milvus")
+]
+Token = Annotated[
+    str,
+    typer.Option(
+        envvar="MILVUS_TOKEN",
+        help="API key or user:password of a server.",
+        show_default=False,
+        rich_help_panel="Milvus",
+    ),
+]
+Database = Annotated[
+    str, typer.Option("--db", help="Database of a server.", show_default=False, rich_help_panel="Milvus")
+]
+
+BatchSize = Annotated[int, typer.Option(min=1, help="Memory knob: a batch holds up to this many times 256 tokens.")]
+
+DEFAULT_MODEL = "BAAI/bge-m3"
+DEFAULT_URI = "milvus.db"
+DEFAULT_COLLECTION = "documents"
+
+
+def load_model(
+    name: str, precision: str, device: str | None, revision: str | None, offline: bool, threads: int | None
+) -> M3Model:
+    """Load the model that the shared options name."""
+    from trivec.model import M3Model  # loads OpenVINO, which `--help` must not
+
+    return M3Model.load(
+        name, device=device, precision=precision, revision=revision, local_files_only=offline, num_threads=threads
+    )

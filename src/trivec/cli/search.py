@@ -1,0 +1,136 @@
+"""`trivec search`: a query against a Milvus collection, as a table or JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trivec.cli import options
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from trivec.milvus import Hit
+
+# Words and characters of a hit's text that the table shows; --json has all of it.
+_WORDS_SHOWN = 8
+_CHARACTERS_SHOWN = 240
+
+
+class Mode(str, Enum):
+    """Which vectors are searched."""
+
+    dense = "dense"
+    sparse = "sparse"
+    hybrid = "hybrid"
+
+
+class Ranker(str, Enum):
+    """How a hybrid search joins its two rankings."""
+
+    rrf = "rrf"
+    weighted = "weighted"
+
+
+class Rerank(str, Enum):
+    """What orders the best candidates again."""
+
+    colbert = "colbert"
+
+
+def search(
+    query: Annotated[str, typer.Argument(help="What to look for.", show_default=False)],
+    mode: Annotated[Mode, typer.Option(help="Which vectors to search.")] = Mode.hybrid,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Hits to show.")] = 10,
+    filter: Annotated[str, typer.Option(help="Milvus filter expression, passed on as it is.", show_default=False)] = "",
+    ranker: Annotated[Ranker, typer.Option(help="How hybrid search joins the two rankings.")] = Ranker.rrf,
+    dense_weight: Annotated[float, typer.Option(min=0, help="Weight of dense scores, --ranker weighted.")] = 0.4,
+    sparse_weight: Annotated[float, typer.Option(min=0, help="Weight of sparse scores, --ranker weighted.")] = 0.2,
+    rerank: Annotated[
+        Rerank | None, typer.Option(help="Order the best candidates by their token vectors (slower, better).")
+    ] = None,
+    candidates: Annotated[
+        int | None, typer.Option(min=1, help="Candidates of each search and for --rerank. Default: 3 x limit.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    uri: options.Uri = options.DEFAULT_URI,
+    collection: options.Collection = options.DEFAULT_COLLECTION,
+    token: options.Token = "",
+    database: options.Database = "",
+    model: options.Model = options.DEFAULT_MODEL,
+    precision: options.Precision = "auto",
+    device: options.Device = None,
+    revision: options.Revision = None,
+    offline: options.Offline = False,
+    threads: options.Threads = None,
+) -> None:
+    """Search a collection and show the scores and the words that matched.
+
+    [dim]Examples:[/]
+
+    trivec search "where was Turing born?" --collection notes
+
+    trivec search "Turing" --mode sparse --filter 'year < 1950 and lang == "en"' --limit 3
+
+    trivec search "where was Turing born?" --rerank colbert --json | jq '.hits[0].text'
+    """
+    if candidates is not None and candidates < limit:
+        raise typer.BadParameter(f"--candidates {candidates} is below --limit {limit}")
+    from trivec.milvus import RRF, M3Collection, Weighted
+
+    fusion = RRF() if ranker is Ranker.rrf else Weighted(dense_weight, sparse_weight)
+    with (
+        options.load_model(model, precision, device, revision, offline, threads) as loaded,
+        M3Collection(collection, loaded, uri, token=token, db_name=database) as opened,
+    ):
+        hits = opened.search(
+            query,
+            mode.value,
+            limit=limit,
+            filter=filter,
+            ranker=fusion if mode is Mode.hybrid else None,
+            rerank="colbert" if rerank else None,
+            candidates=candidates,
+        )
+        matched = opened.matched_tokens(query, hits) if loaded.has_sparse else [[] for _ in hits]
+    if as_json:
+        found = [
+            {**dataclasses.asdict(hit), "matched": [[token, weight] for token, weight in tokens]}
+            for hit, tokens in zip(hits, matched, strict=True)
+        ]
+        json.dump({"query": query, "mode": mode.value, "hits": found}, sys.stdout, ensure_ascii=False, indent=2)
+        sys.stdout.write("\n")
+        return
+    from rich.console import Console
+
+    Console().print(_table(hits, matched) if hits else "nothing found")
+
+
+def _table(hits: Sequence[Hit], matched: Sequence[Sequence[tuple[str, float]]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_edge=False, pad_edge=False, header_style="bold")
+    for name in ("score", "dense", "sparse"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("matched", style="green", max_width=24)
+    table.add_column("document", ratio=1)
+    for hit, tokens in zip(hits, matched, strict=True):
+        words = [token for token, _ in tokens if token.strip("\u2581")][:_WORDS_SHOWN]
+        text = " ".join(hit.text.split())
+        shown = Text(text[:_CHARACTERS_SHOWN] + ("…" if len(text) > _CHARACTERS_SHOWN else ""))
+        shown.highlight_words([word for word in words if len(word) > 1], "green")
+        document = Text.assemble((hit.id, "bold"), "\n", shown)
+        scores = [_number(hit.score), _number(hit.dense_score), _number(hit.sparse_score)]
+        table.add_row(*scores, Text(" ".join(words)), document)
+    return table
+
+
+def _number(score: float | None) -> str:
+    return "" if score is None else f"{score:.4f}"

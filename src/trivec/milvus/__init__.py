@@ -1,0 +1,28 @@
+"""Storing documents with BGE-M3's vectors in Milvus, and searching them. Needs the extra `trivec[milvus]`.
+
+Example:
+    >>> from trivec import M3Model
+    >>> from trivec.milvus import M3Collection
+    >>> with M3Collection("notes", M3Model.load("BAAI/bge-m3"), uri="milvus.db") as notes:  # doctest: +SKIP
+    ...     notes.add(["Alan Turing was born in Maida Vale, London.", "AI was founded as a discipline in 1956."])
+    ...     for hit in notes.search("Where was Turing born?", mode="hybrid", limit=3):
+    ...         print(hit.score, hit.text)
+"""
+
+from trivec.milvus.collection import M3Collection
+from trivec.milvus.errors import CollectionMismatchError, MilvusError
+from trivec.milvus.fusion import RRF, Weighted
+from trivec.milvus.hits import Added, Hit
+from trivec.milvus.indexing import Indexed, index_documents
+
+__all__ = [
+    "RRF",
+    "Added",
+    "CollectionMismatchError",
+    "Hit",
+    "Indexed",
+    "M3Collection",
+    "MilvusError",
+    "Weighted",
+    "index_documents",
+]

@@ -1,0 +1,520 @@
+"""A Milvus collection of documents with BGE-M3's dense and sparse vectors: adding documents and searching them.
+
+The token vectors are not stored (a document has one per token, a hundred times the rest); a search that reranks with
+them encodes its best candidates again. This module knows nothing about files or chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from trivec.documents import Document, as_document
+from trivec.milvus import rows, schema
+from trivec.milvus.connection import Connection, is_lite, without_credentials
+from trivec.milvus.errors import CollectionMismatchError, MilvusError
+from trivec.milvus.fusion import RRF, Candidate, Weighted, ranked
+from trivec.milvus.hits import Added, Hit
+from trivec.scoring import colbert_score, dense_score
+
+if TYPE_CHECKING:
+    from trivec.embeddings import M3Embeddings
+    from trivec.model import M3Model
+
+Mode = Literal["dense", "sparse", "hybrid"]
+
+T = TypeVar("T")
+
+# Documents encoded and then written at once: what an interrupted `add` loses at most. Small enough that the longest
+# rows (64 KiB each of text, metadata and weights) stay well below the 64 MiB that a server takes in a request.
+_DOCUMENTS_PER_WRITE = 128
+
+# Queries in one request, and ids in one look-up: both bound the size of the answer.
+_QUERIES_PER_REQUEST = 100
+
+# A progress bar only appears on work that is still going after this many seconds.
+_PROGRESS_DELAY = 5.0
+
+
+class M3Collection:
+    """A Milvus collection that holds documents and finds them by BGE-M3's vectors.
+
+    Its fields are `id` (primary key), `text`, `dense` and `sparse` (both compared by inner product); metadata is stored
+    as dynamic fields, so that a filter names them directly (`year > 2000`). An existing collection with these fields is
+    used, also if it was made otherwise. A new one is made by the first `add`, and so is a Milvus Lite file.
+
+    Example:
+        >>> with M3Collection("books", model, uri="milvus.db") as books:              # doctest: +SKIP
+        ...     books.add([{"id": "b1", "text": "Alan Turing was born in Maida Vale.", "metadata": {"year": 1912}}])
+        ...     books.search("Where was Turing born?", mode="hybrid", limit=3, filter="year < 1950")
+
+    Args:
+        name: The collection's name.
+        model: The model that encodes documents and queries.
+        uri: A Milvus Lite file, whose name ends in .db, or "http(s)://host:port" of a Milvus server.
+        token: An API key or "user:password", for servers that ask for one.
+        db_name: The server's database; empty means the default one.
+
+    Raises:
+        MilvusError: Milvus cannot be reached, rejects the token, or the file is open in another process.
+        CollectionMismatchError: a collection of this name exists and cannot hold these vectors.
+        MissingExtraError: pymilvus or, for a file, milvus-lite is not installed.
+    """
+
+    def __init__(
+        self, name: str, model: M3Model, uri: str = "milvus.db", *, token: str = "", db_name: str = ""
+    ) -> None:
+        self.name = name
+        self.model = model
+        self._address = (uri, token, db_name)
+        self._connection: Connection | None = None
+        self._limits: schema.Limits | None = None  # known once the collection is there and fits the model
+        # Opening a Milvus Lite file makes it; a search in a file whose name is mistyped should not leave one behind.
+        if not is_lite(uri) or Path(uri).exists():
+            self._connection = Connection(uri, token=token, db_name=db_name)
+            try:
+                self._open()
+            except BaseException:
+                self.close()
+                raise
+
+    def __enter__(self) -> M3Collection:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; a Milvus Lite file can then be opened by another process."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @property
+    def client(self) -> Any:
+        """The `pymilvus.MilvusClient`, for what this class does not do; None where there is no Milvus Lite file yet."""
+        return None if self._connection is None else self._connection.client
+
+    def count(self) -> int:
+        """Return the number of documents in the collection; 0 if it does not exist yet."""
+        if self._limits is None:
+            return 0
+        with self._request("count") as client:
+            found = client.query(self.name, filter="", output_fields=["count(*)"], consistency_level="Strong")
+        return int(found[0]["count(*)"])
+
+    def add(
+        self,
+        documents: Iterable[Document | Mapping[str, Any] | str],
+        *,
+        batch_size: int = 16,
+        max_length: int | None = None,
+        skip_unchanged: bool = False,
+        show_progress: bool = True,
+    ) -> Added:
+        """Encode documents and store them; a document replaces the one that has its id.
+
+        Documents are read, encoded and stored as they come, so `documents` may be a generator over more than fits in
+        memory. If the call is interrupted, what has been stored stays; call it again with the same documents to store
+        the rest, with `skip_unchanged=True` to be quick about it.
+
+        Args:
+            documents: Each a `trivec.documents.Document`, a dict with "text" and optionally "id" and "metadata", or a
+                str, whose id is then derived from the text.
+            batch_size: As in `M3Model.encode`.
+            max_length: Tokens of a document that are encoded; None: the model's maximum.
+            skip_unchanged: Leave a document as it is where the collection holds its id with the same text and metadata.
+                Its vectors are then not computed again, so do not use it after changing the model.
+            show_progress: Show a progress bar when it takes long.
+
+        Returns:
+            How many documents were written and how many left as they were.
+
+        Raises:
+            TypeError: a document is none of the three.
+            DocumentError: a document cannot be stored whole, for instance because its text is longer than the 65,535
+                bytes a Milvus VARCHAR holds. Documents before it may have been stored.
+            MilvusError: Milvus refused a request.
+        """
+        limits = self._limits or self._create()
+        total = len(documents) if isinstance(documents, Sized) else None
+        written = unchanged = 0
+        with tqdm(
+            total=total, desc="Adding", unit="document", delay=_PROGRESS_DELAY, disable=not show_progress
+        ) as progress:
+            for batch in _batches(_checked(documents, limits), _DOCUMENTS_PER_WRITE):
+                # A server refuses a request that holds an id twice; the last one wins, as it would in two requests.
+                by_id = {document.id: document for document in batch}
+                known = self._unchanged(by_id) if skip_unchanged else frozenset()
+                new = [document for identifier, document in by_id.items() if identifier not in known]
+                self._write(new, batch_size, max_length)
+                written += len(new)
+                unchanged += len(known)
+                progress.update(len(batch))
+        if written:
+            with self._request("flush") as client:
+                client.flush(self.name)  # until then Milvus Lite searches rows one by one, a hundred times slower
+        return Added(written, unchanged)
+
+    def delete(self, ids: Iterable[str]) -> None:
+        """Delete the documents with these ids; ids that are not there are passed over."""
+        if self._limits is None:
+            return
+        for group in _batches(ids, _QUERIES_PER_REQUEST):
+            with self._request("delete") as client:
+                client.delete(self.name, filter=rows.id_filter(group))
+
+    def known_ids(self, ids: Iterable[str]) -> set[str]:
+        """Return those of the given ids that the collection holds."""
+        return set(self._stored(ids, ["id"]))
+
+    @overload
+    def search(  # type: ignore[overload-overlap]  # a str is an iterable of str too; it is one query
+        self,
+        queries: str,
+        mode: Mode = ...,
+        *,
+        limit: int = ...,
+        filter: str = ...,
+        ranker: RRF | Weighted | None = ...,
+        rerank: Literal["colbert"] | None = ...,
+        candidates: int | None = ...,
+    ) -> list[Hit]: ...
+
+    @overload
+    def search(
+        self,
+        queries: Iterable[str],
+        mode: Mode = ...,
+        *,
+        limit: int = ...,
+        filter: str = ...,
+        ranker: RRF | Weighted | None = ...,
+        rerank: Literal["colbert"] | None = ...,
+        candidates: int | None = ...,
+    ) -> list[list[Hit]]: ...
+
+    def search(
+        self,
+        queries: str | Iterable[str],
+        mode: Mode = "hybrid",
+        *,
+        limit: int = 10,
+        filter: str = "",
+        ranker: RRF | Weighted | None = None,
+        rerank: Literal["colbert"] | None = None,
+        candidates: int | None = None,
+    ) -> list[Hit] | list[list[Hit]]:
+        """Find the documents nearest to each query.
+
+        A query without lexical weights finds nothing in a sparse search, and what a dense search finds in a hybrid one.
+
+        Args:
+            queries: One query, or several.
+            mode: "dense", "sparse" or "hybrid": both, fused by `ranker`.
+            limit: Hits for each query, at most.
+            filter: A Milvus filter expression, passed on unchanged: `year > 2000 and lang == "en"`.
+            ranker: `RRF(k=60)`, the default, or `Weighted(dense=0.4, sparse=0.2)`; for hybrid searches.
+            rerank: "colbert" encodes the best candidates again and orders them by MaxSim of their token vectors.
+            candidates: Rows that each of the two searches brings to a hybrid one, and that are reranked; at least
+                `limit`. None: three times `limit`.
+
+        Returns:
+            The hits of the one query, or a list of them for each query in order; best first.
+
+        Raises:
+            MilvusError: the collection does not exist, or Milvus refused the search, for instance for its filter.
+            MissingHeadError: the mode needs weights or token vectors that the model has no head for.
+            ValueError: an argument is out of range or not one of those named.
+        """
+        depth = _depth(mode, limit, ranker, rerank, candidates)
+        texts = [queries] if isinstance(queries, str) else list(queries)
+        if self._limits is None:
+            raise MilvusError(self._missing())
+        if not texts:
+            return []
+        encoded = self.model.encode(
+            texts,
+            return_dense=mode != "sparse",
+            return_sparse=mode != "dense",
+            return_colbert_vecs=rerank is not None,
+            show_progress=False,
+        )
+        if mode == "hybrid":
+            found = self._hybrid(encoded, depth, filter, ranker or RRF())
+        else:
+            found = self._single(encoded, mode, depth, filter)
+        if rerank is not None:
+            found = self._reranked(encoded, found)
+        hits = [ranking[:limit] for ranking in found]
+        return hits[0] if isinstance(queries, str) else hits
+
+    def matched_tokens(self, query: str, hits: Sequence[Hit]) -> list[list[tuple[str, float]]]:
+        """Return for each hit the tokens it shares with the query and what each adds to the sparse score, best first.
+
+        Raises:
+            MissingHeadError: the model has no sparse head.
+        """
+        sparse = self.model.encode([query], return_dense=False, return_sparse=True, show_progress=False).sparse
+        weights = rows.sparse_weights(sparse[0])  # type: ignore[index]  # return_sparse was asked for
+        stored = self._stored([hit.id for hit in hits], ["sparse"])
+        matched = []
+        for hit in hits:
+            document = stored.get(hit.id, {}).get("sparse", {})
+            shared = {token: weight * document[token] for token, weight in weights.items() if token in document}
+            best = sorted(shared.items(), key=lambda pair: -pair[1])
+            matched.append([(self.model.tokenizer.token_text(token), weight) for token, weight in best])
+        return matched
+
+    def _open(self) -> None:
+        """Look whether the collection is there, fits the model, and load it."""
+        with self._request("open") as client:
+            if not client.has_collection(self.name):
+                return
+            differences = schema.differences(client, self.name, self.model.dim["dense"])
+            if differences:
+                raise CollectionMismatchError(
+                    f"collection {self.name!r} in {self.place} cannot hold these vectors: {'; '.join(differences)}"
+                )
+            client.load_collection(self.name)
+            self._limits = schema.limits(client, self.name)
+
+    def _create(self) -> schema.Limits:
+        if self._connection is None:
+            uri, token, db_name = self._address
+            self._connection = Connection(uri, token=token, db_name=db_name)
+        self._open()  # another process may have made it in the meantime
+        if self._limits is None:
+            with self._request("create") as client:
+                schema.create(client, self.name, self.model.dim["dense"])
+            self._limits = schema.Limits()
+        return self._limits
+
+    def _request(self, doing: str) -> Any:
+        if self._connection is None:
+            raise MilvusError(f"collection {self.name!r} is closed, or {self.place} does not exist yet")
+        return self._connection.request(f"collection {self.name!r} in {self.place}: cannot {doing}")
+
+    @property
+    def place(self) -> str:
+        """The URI without credentials, for messages."""
+        return without_credentials(self._address[0])
+
+    def _missing(self) -> str:
+        if self._connection is None:
+            return f"there is no Milvus Lite file {self.place}: index documents first, or check the path"
+        with self._request("list collections") as client:
+            names = ", ".join(sorted(client.list_collections())) or "none"
+        return f"{self.place} has no collection {self.name!r} (it has: {names}): index documents first"
+
+    def _write(self, documents: Sequence[Document], batch_size: int, max_length: int | None) -> None:
+        if not documents:
+            return
+        embeddings = self.model.encode(
+            [document.text for document in documents],
+            batch_size=batch_size,
+            max_length=max_length,
+            return_dense=True,
+            return_sparse=self.model.has_sparse,
+            return_colbert_vecs=False,
+            show_progress=False,
+        )
+        unused_token_id = self.model.tokenizer.unused_ids[0]
+        new = [
+            rows.row(document, embedding, unused_token_id)
+            for document, embedding in zip(documents, embeddings, strict=True)
+        ]
+        with self._request("add documents") as client:
+            client.upsert(self.name, new)
+
+    def _unchanged(self, documents: Mapping[str, Document]) -> frozenset[str]:
+        """Return the ids of those documents that the collection holds with the same text and metadata."""
+        stored = self._stored(documents, ["text", "$meta"])
+        return frozenset(
+            identifier
+            for identifier, entity in stored.items()
+            if entity["text"] == documents[identifier].text
+            and rows.metadata(entity) == dict(documents[identifier].metadata)
+        )
+
+    def _stored(self, ids: Iterable[str], fields: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        """Return the given fields of the rows with these ids, by id."""
+        found: dict[str, Mapping[str, Any]] = {}
+        if self._limits is None:
+            return found
+        for group in _batches(ids, _QUERIES_PER_REQUEST):
+            with self._request("look up ids") as client:
+                # "Strong": also what another client has written a moment ago.
+                got = client.query(
+                    self.name, filter=rows.id_filter(group), output_fields=list(fields), consistency_level="Strong"
+                )
+            found |= {entity["id"]: entity for entity in got}
+        return found
+
+    def _nearest(self, field: str, vectors: Sequence[Any], depth: int, filter: str) -> list[list[Mapping[str, Any]]]:
+        """Return the rows nearest to each vector: {"id", "distance", "entity": {"text", metadata...}}."""
+        found: list[list[Mapping[str, Any]]] = []
+        doing = f"search with the filter {filter!r}" if filter else "search"
+        for group in _batches(vectors, _QUERIES_PER_REQUEST):
+            with self._request(doing) as client:
+                found += client.search(
+                    self.name,
+                    data=group,
+                    anns_field=field,
+                    search_params={"metric_type": "IP"},
+                    limit=depth,
+                    filter=filter,
+                    output_fields=["text", "$meta"],
+                )
+        return found
+
+    def _nearest_dense(self, encoded: M3Embeddings, depth: int, filter: str) -> list[list[Mapping[str, Any]]]:
+        return self._nearest("dense", list(_present(encoded.dense)), depth, filter)
+
+    def _nearest_sparse(
+        self, weights: Sequence[Mapping[int, float]], depth: int, filter: str
+    ) -> list[list[Mapping[str, Any]]]:
+        """As `_nearest`; a query without lexical weights is not sent, and a row that shares no token is no hit."""
+        asked = iter(self._nearest("sparse", [query for query in weights if query], depth, filter))
+        return [[hit for hit in next(asked) if hit["distance"] > 0] if query else [] for query in weights]
+
+    def _single(self, encoded: M3Embeddings, mode: Mode, depth: int, filter: str) -> list[list[Hit]]:
+        if mode == "dense":
+            found = self._nearest_dense(encoded, depth, filter)
+        else:
+            found = self._nearest_sparse(_query_weights(encoded), depth, filter)
+        return [
+            [_hit(row, row["distance"], **{f"{mode}_score": float(row["distance"])}) for row in ranking]
+            for ranking in found
+        ]
+
+    def _hybrid(self, encoded: M3Embeddings, depth: int, filter: str, ranker: RRF | Weighted) -> list[list[Hit]]:
+        weights = _query_weights(encoded)
+        dense = self._nearest_dense(encoded, depth, filter)
+        sparse = self._nearest_sparse(weights, depth, filter)
+        # A row that only one search brought lacks the other's score: its stored vectors give it.
+        in_both = [
+            {row["id"] for row in dense_rows} & {row["id"] for row in sparse_rows}
+            for dense_rows, sparse_rows in zip(dense, sparse, strict=True)
+        ]
+        lacking = {
+            row["id"]
+            for both, dense_rows, sparse_rows in zip(in_both, dense, sparse, strict=True)
+            for row in (*dense_rows, *sparse_rows)
+            if row["id"] not in both
+        }
+        stored = self._stored(lacking, ["dense", "sparse"])
+        return [
+            _fused(query, query_weights, dense_rows, sparse_rows, stored=stored, ranker=ranker)
+            for query, query_weights, dense_rows, sparse_rows in zip(
+                _present(encoded.dense), weights, dense, sparse, strict=True
+            )
+        ]
+
+    def _reranked(self, encoded: M3Embeddings, found: Sequence[Sequence[Hit]]) -> list[list[Hit]]:
+        """Order each query's hits by MaxSim; a text that several queries found is encoded once."""
+        texts = {hit.id: hit.text for ranking in found for hit in ranking}
+        vectors = self.model.encode(
+            list(texts.values()),
+            return_dense=False,
+            return_sparse=False,
+            return_colbert_vecs=True,
+            show_progress=False,
+        ).colbert_vecs
+        by_id = dict(zip(texts, _present(vectors), strict=True))
+        queries = _present(encoded.colbert_vecs)
+        scored = [
+            [replace(hit, score=float(colbert_score(query, by_id[hit.id]))) for hit in ranking]
+            for query, ranking in zip(queries, found, strict=True)
+        ]
+        return [sorted(ranking, key=lambda hit: (-hit.score, hit.id)) for ranking in scored]
+
+
+def _fused(
+    query: np.ndarray,
+    weights: Mapping[int, float],
+    dense_rows: Sequence[Mapping[str, Any]],
+    sparse_rows: Sequence[Mapping[str, Any]],
+    *,
+    stored: Mapping[str, Mapping[str, Any]],
+    ranker: RRF | Weighted,
+) -> list[Hit]:
+    """Fuse one query's two rankings."""
+    dense = {row["id"]: (rank, float(row["distance"])) for rank, row in enumerate(dense_rows, start=1)}
+    sparse = {row["id"]: (rank, float(row["distance"])) for rank, row in enumerate(sparse_rows, start=1)}
+    by_id = {row["id"]: row for row in (*dense_rows, *sparse_rows)}
+    candidates = {}
+    for identifier in by_id:
+        vectors = stored.get(identifier, {})
+        dense_rank, from_dense = dense.get(identifier) or (None, _dense_score(query, vectors["dense"]))
+        sparse_rank, from_sparse = sparse.get(identifier) or (None, rows.sparse_score(weights, vectors["sparse"]))
+        candidates[identifier] = Candidate(from_dense, from_sparse, dense_rank, sparse_rank)
+    return [
+        _hit(
+            by_id[identifier],
+            score,
+            dense_score=candidates[identifier].dense_score,
+            sparse_score=candidates[identifier].sparse_score,
+        )
+        for identifier, score in ranked(candidates, ranker)
+    ]
+
+
+def _dense_score(query: np.ndarray, stored: Sequence[float]) -> float:
+    return dense_score(query, np.array(stored, dtype=np.float32))
+
+
+def _hit(row: Mapping[str, Any], score: float, **scores: float) -> Hit:
+    entity = row["entity"]
+    return Hit(row["id"], entity["text"], float(score), rows.metadata(entity), **scores)
+
+
+def _query_weights(encoded: M3Embeddings) -> list[dict[int, float]]:
+    return [rows.sparse_weights(row) for row in _present(encoded.sparse)]
+
+
+def _depth(mode: str, limit: int, ranker: RRF | Weighted | None, rerank: str | None, candidates: int | None) -> int:
+    """Check a search's arguments and return how many rows each search brings."""
+    if mode not in ("dense", "sparse", "hybrid"):
+        raise ValueError(f"mode is {mode!r}: it must be 'dense', 'sparse' or 'hybrid'")
+    if rerank not in (None, "colbert"):
+        raise ValueError(f"rerank is {rerank!r}: it must be 'colbert' or None")
+    if ranker is not None and mode != "hybrid":
+        raise ValueError(f"a ranker fuses the two rankings of a hybrid search; mode is {mode!r}")
+    if limit < 1:
+        raise ValueError(f"limit is {limit}: it must be at least 1")
+    if candidates is not None and candidates < limit:
+        raise ValueError(f"candidates is {candidates}: it must be at least limit ({limit})")
+    if mode != "hybrid" and rerank is None:
+        return limit
+    return limit * 3 if candidates is None else candidates
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _checked(documents: Iterable[Document | Mapping[str, Any] | str], limits: schema.Limits) -> Iterator[Document]:
+    if isinstance(documents, str | Mapping):
+        raise TypeError(f"documents is a single {type(documents).__name__}: give a list of documents")
+    for position, item in enumerate(documents):
+        document = as_document(item, position)
+        rows.check(document, limits)
+        yield document
+
+
+def _present(vectors: T | None) -> T:
+    if vectors is None:
+        raise TypeError("the model returned no vectors of a kind that was asked for")
+    return vectors

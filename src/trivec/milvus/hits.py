@@ -1,0 +1,42 @@
+"""What a search returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A document that a search found.
+
+    Attributes:
+        id: The document's id.
+        text: Its text.
+        score: What the hits are ordered by, higher is better: the dense or the sparse score, the fused score of a
+            hybrid search, or with `rerank="colbert"` the late-interaction score.
+        metadata: The document's metadata.
+        dense_score: Inner product of the dense vectors; None in a sparse search.
+        sparse_score: Sum of products of the weights of shared tokens; None in a dense search.
+    """
+
+    id: str
+    text: str
+    score: float
+    metadata: Mapping[str, Any]
+    dense_score: float | None = None
+    sparse_score: float | None = None
+
+
+@dataclass(frozen=True)
+class Added:
+    """What an `add` did.
+
+    Attributes:
+        written: Documents encoded and stored, new ones and replaced ones.
+        unchanged: Documents left as they were, as the collection held the same id, text and metadata.
+    """
+
+    written: int
+    unchanged: int

@@ -1,0 +1,91 @@
+"""Indexing documents in chunks: cut, add, and remove the chunks that a shortened document no longer has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from trivec.chunking import chunk_documents, chunk_id
+from trivec.documents import Document
+from trivec.milvus.collection import M3Collection
+
+# Documents whose left-over chunks are looked for at once.
+_DOCUMENTS_PER_LOOK = 100
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """What indexing did.
+
+    Attributes:
+        documents: Documents read.
+        written: Chunks encoded and stored.
+        unchanged: Chunks left as they were.
+        removed: Chunks deleted, as their document has become shorter.
+    """
+
+    documents: int
+    written: int
+    unchanged: int
+    removed: int
+
+
+def index_documents(
+    collection: M3Collection,
+    documents: Iterable[Document],
+    *,
+    max_tokens: int = 512,
+    overlap: int = 64,
+    batch_size: int = 16,
+    skip_unchanged: bool = False,
+    show_progress: bool = True,
+) -> Indexed:
+    """Cut documents into chunks and store these; run again, it replaces them.
+
+    Args:
+        collection: Where to store them.
+        documents: The documents; a generator is read as it is needed.
+        max_tokens: The longest chunk, in tokens.
+        overlap: Tokens that neighbouring chunks share.
+        batch_size: As in `M3Model.encode`.
+        skip_unchanged: As in `M3Collection.add`.
+        show_progress: Show a progress bar when it takes long.
+
+    Returns:
+        The counts.
+
+    Raises:
+        What `M3Collection.add`, `chunk_text` and the iterable raise.
+    """
+    seen = removed = 0
+
+    def chunks() -> Iterator[Document]:
+        nonlocal seen, removed
+        last_chunks: dict[str, int] = {}
+        for document in documents:
+            pieces = chunk_documents([document], collection.model.tokenizer, max_tokens=max_tokens, overlap=overlap)
+            for number, piece in enumerate(pieces, start=1):
+                yield piece
+                last_chunks[document.id] = number
+            seen += 1
+            if len(last_chunks) == _DOCUMENTS_PER_LOOK:
+                removed += _remove_leftovers(collection, last_chunks)
+                last_chunks.clear()
+        removed += _remove_leftovers(collection, last_chunks)
+
+    added = collection.add(chunks(), batch_size=batch_size, skip_unchanged=skip_unchanged, show_progress=show_progress)
+    return Indexed(seen, added.written, added.unchanged, removed)
+
+
+def _remove_leftovers(collection: M3Collection, last_chunks: Mapping[str, int]) -> int:
+    """Delete the chunks numbered beyond each document's last one; numbers have no gaps."""
+    removed = 0
+    following = {identifier: number + 1 for identifier, number in last_chunks.items()}
+    while following:
+        known = collection.known_ids(chunk_id(identifier, number) for identifier, number in following.items())
+        collection.delete(known)
+        removed += len(known)
+        following = {
+            identifier: number + 1 for identifier, number in following.items() if chunk_id(identifier, number) in known
+        }
+    return removed

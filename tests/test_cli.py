@@ -1,0 +1,231 @@
+"""The `trivec` command: what it prints where, and how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import trivec
+from sample_texts import SENTENCES
+from trivec.cli.app import run
+
+TEXTS = [text for language in SENTENCES.values() for text in language]
+
+
+@pytest.fixture
+def trivec_command(monkeypatch, tmp_path, capsys):
+    """Run a command line in an empty folder and return its exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def call(*arguments):
+        code = run([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def notes(tmp_path):
+    folder = tmp_path / "notes"
+    (folder / "fr").mkdir(parents=True)
+    (folder / "a.md").write_text(" ".join(SENTENCES["en"] * 20), encoding="utf-8")
+    (folder / "fr" / "b.txt").write_text(SENTENCES["fr"][0], encoding="utf-8")
+    lines = [json.dumps({"key": f"k{i}", "body": text, "length": len(text)}) for i, text in enumerate(TEXTS)]
+    (tmp_path / "records.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return folder
+
+
+def process(*arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "trivec", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        **options,
+    )
+
+
+def test_help_and_version_load_nothing_heavy():
+    heavy = "{'openvino', 'pymilvus', 'numpy', 'scipy', 'tokenizers', 'huggingface_hub', 'pyarrow'}"
+    code = (
+        "import sys; from trivec.cli.app import run\n"
+        "assert run(['--help']) == run(['index', '--help']) == run(['--version']) == 0\n"
+        f"print('loaded:', {heavy} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8")
+    assert "loaded: set()" in done.stdout
+    assert f"trivec {trivec.__version__}" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["index", "search", "encode", "info", "verify"])
+def test_every_help_has_examples(trivec_command, command):
+    code, out, _ = trivec_command(command, "--help")
+    assert code == 0
+    assert f"trivec {command} " in out.split("Examples:")[1]
+
+
+def test_index_and_search_a_folder(trivec_command, notes, tiny_checkpoint):
+    code, out, err = trivec_command("index", "notes", "-m", tiny_checkpoint, "--chunk-tokens", 64, "--overlap", 16)
+    assert (code, out) == (0, "")
+    assert "2 documents" in err
+    code, out, err = trivec_command("search", SENTENCES["fr"][0], "-m", tiny_checkpoint, "-n", 2)
+    assert (code, err) == (0, "")
+    assert "notes/fr/b.txt#1" in out
+    assert "matched" in out
+    again = trivec_command("index", "notes", "-m", tiny_checkpoint, "--chunk-tokens", 64, "--overlap", 16, "--resume")
+    assert " 0 chunks stored" in again[2]
+
+
+@pytest.mark.parametrize("mode", ["dense", "sparse", "hybrid"])
+def test_search_as_json(trivec_command, notes, tiny_checkpoint, mode):
+    fields = ("--text-field", "body", "--id-field", "key")
+    assert trivec_command("index", "records.jsonl", *fields, "-m", tiny_checkpoint, "-c", "r", "--uri", "r.db")[0] == 0
+    where = ("-m", tiny_checkpoint, "-c", "r", "--uri", "r.db", "--json")
+    code, out, err = trivec_command("search", TEXTS[5], *where, "--mode", mode, "--filter", "length > 10", "-n", 3)
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    first = found["hits"][0]
+    assert first["id"] == "k5#1"
+    assert first["text"] == TEXTS[5]
+    assert first["metadata"]["length"] == len(TEXTS[5])
+    assert (first["dense_score"] is None, first["sparse_score"] is None) == (mode == "sparse", mode == "dense")
+    assert first["matched"][0][1] > 0
+    reranked = trivec_command("search", TEXTS[5], *where, "--mode", mode, "--rerank", "colbert", "-n", 1)
+    assert json.loads(reranked[1])["hits"][0]["score"] == pytest.approx(1, abs=1e-2)  # the text itself
+
+
+def test_weighted_ranker_and_empty_results(trivec_command, notes, tiny_checkpoint):
+    assert trivec_command("index", "notes", "-m", tiny_checkpoint)[0] == 0
+    where = ("-m", tiny_checkpoint)
+    weights = ("--ranker", "weighted", "--dense-weight", 1, "--sparse-weight", 0, "--json")
+    hit = json.loads(trivec_command("search", "boat", *where, *weights)[1])["hits"][0]
+    assert hit["score"] == pytest.approx(hit["dense_score"])
+    assert trivec_command("search", "boat", *where, "--filter", 'path == "none"')[1].strip() == "nothing found"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["search", "x", "-c", "nope"], "error: there is no Milvus Lite file milvus.db"),
+        (["search", "x", "--uri", "http://127.0.0.1:1"], "error: no Milvus server answers at http://127.0.0.1:1"),
+        (["search", "x", "--uri", "milvus"], "error: 'milvus' is no Milvus URI"),
+        (["search", "x", "-m", "./missing"], "error: ./missing: no such folder"),
+        (["search", "x", "--precision", "int3"], "error: precision='int3'"),
+        (["index", "missing.txt"], "error: missing.txt does not exist"),
+        (["index", "records.jsonl"], "error: records.jsonl:1: no field 'text' for the text; the record has 'key'"),
+        (["index", "notes", "--uri", "no/folder/x.db"], "does not exist"),
+        (["encode", "notes", "-o", "x.bin"], "error: x.bin must end in .npz or .parquet"),
+        (["encode", "notes", "-o", "no/x.npz"], "error: cannot write no/x.npz"),
+        (["info", "./missing"], "error: ./missing: no such folder"),
+        (["verify", "./missing"], "error: ./missing: no such folder"),
+    ],
+)
+def test_what_fails_says_so_in_one_line_and_ends_with_1(trivec_command, notes, tiny_checkpoint, arguments, message):
+    model = [] if arguments[0] in ("info", "verify") or "-m" in arguments else ["-m", str(tiny_checkpoint)]
+    code, out, err = trivec_command(*arguments, *model)
+    assert (code, out) == (1, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert err.startswith("error: ")
+
+
+def test_a_wrong_filter_is_one_line(trivec_command, notes, tiny_checkpoint):
+    trivec_command("index", "notes", "-m", tiny_checkpoint)
+    code, out, err = trivec_command("search", "x", "-m", tiny_checkpoint, "--filter", "path ==")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "cannot search with the filter 'path =='" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["frobnicate"],
+        ["search"],
+        ["search", "x", "--mode", "lexical"],
+        ["search", "x", "--limit", "0"],
+        ["search", "x", "--limit", "5", "--candidates", "2"],
+        ["index", "notes", "--overlap", "300"],
+        ["encode", "notes"],
+    ],
+)
+def test_wrong_usage_ends_with_2(trivec_command, arguments):
+    code, out, err = trivec_command(*arguments)
+    assert code == 2
+    assert "Traceback" not in err + out
+
+
+def test_debug_shows_the_traceback_wherever_it_stands(trivec_command):
+    for arguments in (["--debug", "index", "missing.txt"], ["index", "missing.txt", "--debug"]):
+        code, _, err = trivec_command(*arguments)
+        assert code == 1
+        assert "Traceback" in err
+        assert "error: missing.txt does not exist" in err
+    assert "Traceback" not in trivec_command("index", "missing.txt")[2]
+
+
+def test_info(trivec_command, tiny_checkpoint):
+    code, out, err = trivec_command("info", tiny_checkpoint, "--json")
+    assert (code, err) == (0, "")
+    facts = json.loads(out)
+    assert facts["files"]["sparse_linear.pt"] == (tiny_checkpoint / "sparse_linear.pt").stat().st_size
+    assert (facts["hidden_size"], facts["layers"], facts["heads"]["sparse_linear"]) == (32, 2, [1, 32])
+    assert facts["precision"] in ("fp32", "bf16")
+    assert "AMX" in facts["precision_because"]
+    code, out, _ = trivec_command("info", tiny_checkpoint)
+    assert f"{facts['parameters']:,}" in out
+
+
+def test_the_table_survives_a_reader_that_leaves(notes, tiny_checkpoint, trivec_command):
+    trivec_command("index", "records.jsonl", "--text-field", "body", "-m", tiny_checkpoint)
+    with process("search", "boat", "-m", tiny_checkpoint, "-n", 40, "--json") as searching:
+        assert searching.stdout.read(1) == "{"
+        searching.stdout.close()
+        assert searching.stderr.read() == ""
+    assert searching.returncode == 0
+
+
+def test_a_file_open_elsewhere_is_one_line(trivec_command, notes, tiny_checkpoint):
+    trivec_command("index", "notes", "-m", tiny_checkpoint)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "from pymilvus import MilvusClient as C; C('milvus.db'); print(1, flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with holder:
+        holder.stdout.readline()
+        code, _, err = trivec_command("search", "x", "-m", tiny_checkpoint)
+        holder.communicate(b"\n")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "milvus.db is open in another process" in err
+
+
+def test_ctrl_c_ends_with_130_and_a_second_run_finishes(notes, tiny_checkpoint, trivec_command, tmp_path):
+    fifo = tmp_path / "slow.jsonl"
+    os.mkfifo(fifo)
+    arguments = ("index", "slow.jsonl", "-m", tiny_checkpoint, "--uri", "s.db")
+    with process(*arguments) as indexing:
+        # Opened for reading too, so that it does not wait for the command.
+        with os.fdopen(os.open(fifo, os.O_RDWR), "w", encoding="utf-8") as stream:
+            for i in range(150):  # more than one write to Milvus holds; then the command waits for more
+                stream.write(json.dumps({"text": TEXTS[i % len(TEXTS)]}) + "\n")
+            stream.flush()
+            deadline = time.monotonic() + 60
+            while not list((tmp_path / "s.db").glob("**/*wal*")) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            indexing.send_signal(signal.SIGINT)
+            assert indexing.wait(60) == 130
+        # A progress bar may stand before it where this machine is slow.
+        assert indexing.stderr.read().endswith("interrupted\n")
+    fifo.unlink()
+    lines = [json.dumps({"text": TEXTS[i % len(TEXTS)]}) for i in range(200)]
+    fifo.write_text("\n".join(lines), encoding="utf-8")
+    code, _, err = trivec_command(*arguments, "--resume")
+    assert code == 0
+    assert "200 documents" in err
+    assert err.strip().endswith("now holds 200")

@@ -1,0 +1,102 @@
+"""`trivec verify`, and comparing with published values."""
+
+import copy
+import math
+
+import pytest
+
+from trivec.cli.app import run
+from trivec.published import TOLERANCES, Comparison, compare_with_published, published_values
+
+
+def agreeing(model):
+    """Values in the published form that are the model's own."""
+    values = copy.deepcopy(published_values())
+    computed = iter([comparison.computed for comparison in compare_with_published(model)])
+    milvus, flag = values["milvus_docs_bge_m3_page"], values["flagembedding_bge_m3_page"]
+    milvus["dim"] = {"dense": next(computed), "sparse": next(computed)}
+    for side in ("documents", "queries"):
+        for number in range(len(milvus[side])):
+            for end in ("first3", "last3"):
+                milvus[f"{side}_dense_{end}"][number] = [next(computed) for _ in range(3)]
+        milvus[f"{side}_sparse_nnz"] = next(computed)
+    flag["dense_similarity"] = [[next(computed) for _ in row] for row in flag["dense_similarity"]]
+    flag["lexical_weights_1"] = [dict(model.token_weights(text)) for text in flag["sentences_1"]]
+    q, p = (list(model.encode(flag[name], return_colbert_vecs=True)) for name in ("sentences_1", "sentences_2"))
+    flag["lexical_score_00"] = model.lexical_score(q[0].sparse, p[0].sparse)
+    flag["lexical_score_query0_query1"] = model.lexical_score(q[0].sparse, q[1].sparse)
+    flag["colbert_score_00"] = model.colbert_score(q[0].colbert_vecs, p[0].colbert_vecs)
+    flag["colbert_score_01"] = model.colbert_score(q[0].colbert_vecs, p[1].colbert_vecs)
+    pairs = [(query, passage) for query in flag["sentences_1"] for passage in flag["sentences_2"]]
+    flag["compute_score"] |= model.compute_score(pairs, weights=(0.4, 0.2, 0.4))
+    return values
+
+
+def test_a_model_that_gives_the_published_values_agrees_with_all_of_them(tiny_model):
+    comparisons = compare_with_published(tiny_model, agreeing(tiny_model))
+    assert len(comparisons) > 60
+    assert [comparison for comparison in comparisons if not comparison.agrees] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "what"),
+    [
+        (("milvus_docs_bge_m3_page", "documents_dense_last3", 2, 1), 2e-4, "documents[2] dense, last 3 [1]"),
+        (("milvus_docs_bge_m3_page", "queries_sparse_nnz"), 1, "queries: stored sparse elements"),
+        (("milvus_docs_bge_m3_page", "dim", "dense"), 1, "dim of dense"),
+        (("flagembedding_bge_m3_page", "dense_similarity", 1, 0), 3e-3, "dense similarity [1][0]"),
+        (("flagembedding_bge_m3_page", "colbert_score_01"), -3e-3, "colbert_score_01"),
+        (("flagembedding_bge_m3_page", "compute_score", "sparse+dense", 3), 3e-3, "compute_score sparse+dense [3]"),
+    ],
+)
+def test_one_value_that_differs_is_named(tiny_model, path, change, what):
+    values = agreeing(tiny_model)
+    place = values
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] += change
+    differing = [comparison.what for comparison in compare_with_published(tiny_model, values) if not comparison.agrees]
+    assert differing == [what]
+
+
+def test_a_token_too_few_or_too_many_differs(tiny_model):
+    values = agreeing(tiny_model)
+    weights = values["flagembedding_bge_m3_page"]["lexical_weights_1"][0]
+    token, weight = weights.popitem()
+    weights["<never a token>"] = weight
+    differing = [comparison for comparison in compare_with_published(tiny_model, values) if not comparison.agrees]
+    assert {comparison.what.split("' in ")[0] for comparison in differing} == {
+        f"weight of {token!r}"[:-1],
+        "weight of '<never a token>",
+    }
+
+
+def test_nan_never_agrees():
+    assert not Comparison("x", 0.0, math.nan, 1.0).agrees
+    assert TOLERANCES["fp32"].milvus_page < TOLERANCES["bf16"].milvus_page
+
+
+def test_a_random_model_differs_with_exit_code_1(tiny_checkpoint, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    assert run(["verify", str(tiny_checkpoint)]) == 1
+    out, err = capsys.readouterr()
+    assert "250002" in out
+    assert "weight of 'What' in 'What is BGE M3?'" in out
+    assert "published values agree (computed in fp32)" in err
+    assert "Traceback" not in err
+
+
+def test_the_real_tokenizer_gives_the_published_counts_and_tokens(xlmr_tokenizer, tmp_path):
+    """Everything published that depends on the tokenizer alone, on a model whose every weight is positive."""
+    from random_checkpoint import write_random_checkpoint
+    from trivec import M3Model
+
+    folder = write_random_checkpoint(tmp_path / "m3", tokenizer=xlmr_tokenizer, sparse_bias=100.0)
+    with M3Model.load(folder, precision="fp32") as model:
+        comparisons = compare_with_published(model)
+    by_name = {comparison.what: comparison for comparison in comparisons}
+    for name in ("documents: stored sparse elements", "queries: stored sparse elements", "dim of sparse"):
+        assert by_name[name].agrees
+    weights = [comparison for comparison in comparisons if comparison.what.startswith("weight of")]
+    assert len(weights) == 13
+    assert all(comparison.published > 0 and comparison.computed > 0 for comparison in weights)
