@@ -21,7 +21,13 @@ from trivec.training import encoder as encoder_module  # noqa: E402
 from trivec.training import trainer as trainer_module  # noqa: E402
 from trivec.training.batches import TokenBatch  # noqa: E402
 from trivec.training.fine_tune import BatchSettings, fine_tune  # noqa: E402
-from trivec.training.folder import ResultError, check_model_folder, load_trainable, write_model_folder  # noqa: E402
+from trivec.training.folder import (  # noqa: E402
+    ResultError,
+    check_model_folder,
+    load_trainable,
+    stored_fusion_weights,
+    write_model_folder,
+)
 from trivec.training.gradients import backward  # noqa: E402
 from trivec.training.held_out import HeldOut, ndcg_at_10  # noqa: E402
 from trivec.training.jsonl import DataError, JsonlBatches, find_files  # noqa: E402
@@ -165,8 +171,26 @@ def test_training_finds_the_right_passages_more_often(tmp_path: Path):
     assert progress.best_value > before["ndcg@10 sum"]
     assert (tmp_path / "result" / "run" / "losses.svg").read_text().startswith("<?xml")
     with M3Model.load(tmp_path / "result") as model:
-        embeddings = model.encode(["boat lake ice"], return_colbert_vecs=True, show_progress=False)
-    assert embeddings.sparse.nnz > 0
+        texts = [" ".join(WORDS), "a boat"]
+        embeddings = model.encode(texts, return_colbert_vecs=True, show_progress=False)
+    assert embeddings.dense.shape == (2, 32)
+    assert embeddings.sparse.shape[0] == len(embeddings.colbert_vecs) == 2
+    fusion = stored_fusion_weights(tmp_path / "result")
+    assert fusion is not None
+    assert ndcg_of_sum(tmp_path / "result", held_out, fusion) >= ndcg_of_sum(tmp_path / "result", held_out, (1, 0.3, 1))
+
+
+def ndcg_of_sum(folder: Path, held_out: Path, weights: tuple[float, float, float]) -> float:
+    examples = HeldOut(held_out, M3Tokenizer(folder / "tokenizer.json"))
+    return examples.figures(load_trainable(folder), LossSettings(sum_weights=weights))["ndcg@10 sum"]
+
+
+def test_fine_tuning_keeps_the_fusion_weights_it_cannot_choose(tiny_checkpoint: Path, tmp_path: Path):
+    start = tmp_path / "start"
+    write_model_folder(load_trainable(tiny_checkpoint), start, tiny_checkpoint, fusion_weights=(0.5, 2.0, 1.0))
+    train = write_examples(tmp_path / "train.jsonl", 8)
+    fine_tune(start, [train], tmp_path / "result", TrainingSettings(steps=1), show_progress=False)
+    assert stored_fusion_weights(tmp_path / "result") == (0.5, 2.0, 1.0)
 
 
 def test_the_best_weights_are_kept_not_the_last(tiny_checkpoint: Path, tmp_path: Path):

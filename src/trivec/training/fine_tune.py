@@ -12,7 +12,13 @@ import torch
 from trivec.checkpoint import open_checkpoint
 from trivec.errors import DeviceError
 from trivec.tokenizer import M3Tokenizer
-from trivec.training.folder import check_model_folder, load_trainable, round_to_half, write_model_folder
+from trivec.training.folder import (
+    check_model_folder,
+    load_trainable,
+    round_to_half,
+    stored_fusion_weights,
+    write_model_folder,
+)
 from trivec.training.held_out import HeldOut
 from trivec.training.jsonl import JsonlBatches, find_files
 from trivec.training.m3 import TrainableM3
@@ -58,7 +64,8 @@ def fine_tune(
             interrupted goes on from there.
         settings: How to optimise.
         batches: How batches are cut.
-        held_out: A JSONL file to evaluate on; the best weights are kept instead of the last.
+        held_out: A JSONL file to evaluate on; the best weights are kept instead of the last, and the fusion weights
+            are chosen on it.
         device: "cpu", "cuda" or "mps"; the best there is if None.
         half: Whether to store float16.
         show_progress: Whether to draw a progress bar.
@@ -89,7 +96,7 @@ def fine_tune(
     )
     torch.manual_seed(batches.seed)
     model = load_trainable(checkpoint.folder, settings.loss.heads).to(_device(device))
-    evaluate = None
+    examples, evaluate = None, None
     if held_out is not None:
         examples = HeldOut(held_out, tokenizer, query_length=query_length, passage_length=passage_length)
 
@@ -100,7 +107,10 @@ def fine_tune(
     progress = Trainer(model, source, settings, run, evaluate=evaluate, show_progress=show_progress).run()
     if half:
         round_to_half(model)
-    write_model_folder(model, out, checkpoint.folder, half=half)
+    fusion_weights = stored_fusion_weights(checkpoint.folder)
+    if examples is not None and model.sparse_linear is not None and model.colbert_linear is not None:
+        fusion_weights = examples.fusion_weights(model.eval())
+    write_model_folder(model, out, checkpoint.folder, half=half, fusion_weights=fusion_weights)
     example = source.files[0].read(0)
     worst = check_model_folder(model, out, [example.query, *example.pos])
     logger.info("%s gives the trained model's vectors (largest difference %.1e)", out, worst)

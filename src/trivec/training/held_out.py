@@ -6,6 +6,7 @@ For a whole evaluation of a finished model there is `trivec eval`.
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from trivec.training.m3 import Representations, TrainableM3, pad_token_ids
 
 # Queries scored at a time: MaxSim holds (their tokens x a part's tokens) similarities.
 QUERY_PART = 64
+# Weights tried for dense and sparse scores beside multi-vector scores of weight 1.
+FUSION_GRID = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
 
 
 class HeldOut:
@@ -79,6 +82,23 @@ class HeldOut:
             first = values.argmax(1)
             figures[f"r@1 {name}"] = float(self.right[np.arange(len(first)), first].mean())
         return figures
+
+    def fusion_weights(self, model: TrainableM3) -> tuple[float, float, float]:
+        """The weights of dense, sparse and multi-vector scores with the best nDCG@10 of their sum.
+
+        Args:
+            model: A model with all three heads.
+
+        Returns:
+            Weights out of `FUSION_GRID`, multi-vector 1.
+        """
+        scores = self._scores(model, LossSettings())
+        best, chosen = -1.0, (1.0, 0.3, 1.0)
+        for dense, sparse in product(FUSION_GRID, FUSION_GRID):
+            found = ndcg_at_10(dense * scores["dense"] + sparse * scores["sparse"] + scores["colbert"], self.right)
+            if found > best + 1e-9:
+                best, chosen = found, (dense, sparse, 1.0)
+        return chosen
 
     @torch.no_grad()
     def _scores(self, model: TrainableM3, settings: LossSettings) -> dict[str, NDArray[np.float32]]:
