@@ -7,6 +7,7 @@ caller's.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -98,59 +99,49 @@ def maxsim_scores(query_vectors: Tensor, query_mask: Tensor, passage_vectors: Te
 
 
 class _MaxSim(Function):
-    """MaxSim in blocks of queries; backward through the positions of the maxima, not through the similarities."""
+    """MaxSim in blocks of texts; backward through the positions of the maxima, not through the similarities."""
 
     @staticmethod
     def forward(
         ctx: Any, queries: Tensor, query_mask: Tensor, passages: Tensor, passage_mask: Tensor, dtype: torch.dtype
     ) -> Tensor:
-        (n_queries, query_length, dim), (n_passages, passage_length, _) = queries.shape, passages.shape
-        low_queries, low_passages = queries.to(dtype), passages.to(dtype).reshape(-1, dim)
+        low_queries, low_passages = queries.to(dtype), passages.to(dtype)
         token_share = query_mask.float() / query_mask.sum(1, keepdim=True)  # (queries, query length)
-        padding = torch.zeros(n_passages, passage_length, dtype=dtype, device=queries.device)
+        padding = torch.zeros(passage_mask.shape, dtype=dtype, device=queries.device)
         padding.masked_fill_(passage_mask == 0, float("-inf"))
-        best = torch.empty(n_queries, query_length, n_passages, dtype=torch.int64, device=queries.device)
-        scores = torch.empty(n_queries, n_passages, device=queries.device)
-        block = _block_size(query_length, n_passages * passage_length)
-        for start in range(0, n_queries, block):
-            stop = min(start + block, n_queries)
-            similarity = low_queries[start:stop].reshape(-1, dim) @ low_passages.T
-            similarity = similarity.view(-1, n_passages, passage_length).add_(padding)
-            value, index = similarity.max(-1)  # ((stop - start) * query length, passages)
-            value = value.view(stop - start, query_length, n_passages).float()
-            scores[start:stop] = torch.einsum("qip,qi->qp", value, token_share[start:stop])
-            best[start:stop] = index.view(stop - start, query_length, n_passages)
+        best = torch.empty(*queries.shape[:2], len(passages), dtype=torch.int32, device=queries.device)
+        scores = torch.empty(len(queries), len(passages), device=queries.device)
+        for q, p in _blocks(queries, passages):
+            similarity = torch.einsum("qid,pjd->qipj", low_queries[q], low_passages[p])
+            value, index = similarity.add_(padding[p]).max(-1)  # (queries, query length, passages)
+            scores[q, p] = torch.einsum("qip,qi->qp", value.float(), token_share[q])
+            best[q, :, p] = index.to(best.dtype)
         ctx.save_for_backward(low_queries, low_passages, token_share, best)
-        ctx.shapes = (n_passages, passage_length, queries.dtype)
+        ctx.dtype = queries.dtype
         return scores
 
     @staticmethod
     def backward(ctx: Any, grad_scores: Tensor) -> tuple[Tensor, None, Tensor, None, None]:
         queries, passages, token_share, best = ctx.saved_tensors
-        n_passages, passage_length, dtype = ctx.shapes
-        n_queries, query_length, dim = queries.shape
-        grad_queries = torch.empty(n_queries * query_length, dim, dtype=dtype, device=queries.device)
-        grad_passages = torch.zeros(n_passages * passage_length, dim, dtype=torch.float32, device=queries.device)
-        offset = torch.arange(n_passages, device=queries.device) * passage_length
-        block = _block_size(query_length, n_passages * passage_length)
-        for start in range(0, n_queries, block):
-            stop = min(start + block, n_queries)
-            rows = (stop - start) * query_length
-            # (rows, passages): gradient of each token's best similarity, put where that similarity was
-            grad_best = (grad_scores[start:stop, None, :] * token_share[start:stop, :, None]).view(rows, n_passages)
-            grad_similarity = torch.zeros(rows, n_passages * passage_length, dtype=queries.dtype, device=queries.device)
-            column = best[start:stop].view(rows, n_passages) + offset
-            grad_similarity.scatter_(1, column, grad_best.to(queries.dtype))
-            grad_queries[start * query_length : stop * query_length] = (grad_similarity @ passages).to(dtype)
-            grad_passages += (grad_similarity.T @ queries[start:stop].reshape(rows, dim)).float()
-        return (
-            grad_queries.view(n_queries, query_length, dim),
-            None,
-            grad_passages.view(n_passages, passage_length, dim).to(dtype),
-            None,
-            None,
-        )
+        grad_queries = torch.zeros(queries.shape, device=queries.device)
+        grad_passages = torch.zeros(passages.shape, device=queries.device)
+        length = passages.shape[1]
+        for q, p in _blocks(queries, passages):
+            # gradient of each token's best similarity, (queries, query length, passages, 1) ...
+            grad_best = (grad_scores[q, None, p] * token_share[q, :, None]).to(queries.dtype)[..., None]
+            # ... put where that similarity was, (queries, query length, passages, passage length)
+            grad_similarity = torch.zeros(*grad_best.shape[:3], length, dtype=queries.dtype, device=queries.device)
+            grad_similarity.scatter_(3, best[q, :, p, None].long(), grad_best)
+            grad_queries[q] += torch.einsum("qipj,pjd->qid", grad_similarity, passages[p]).float()
+            grad_passages[p] += torch.einsum("qipj,qid->pjd", grad_similarity, queries[q]).float()
+        return grad_queries.to(ctx.dtype), None, grad_passages.to(ctx.dtype), None, None
 
 
-def _block_size(query_length: int, passage_tokens: int) -> int:
-    return max(1, MAXSIM_BLOCK_ELEMENTS // max(1, query_length * passage_tokens))
+def _blocks(queries: Tensor, passages: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Slices of queries and of passages that hold at most `MAXSIM_BLOCK_ELEMENTS` similarities, or one text each."""
+    one_pair = max(1, queries.shape[1] * passages.shape[1])
+    passage_block = min(len(passages), max(1, MAXSIM_BLOCK_ELEMENTS // one_pair))
+    query_block = max(1, MAXSIM_BLOCK_ELEMENTS // (one_pair * passage_block))
+    for start in range(0, len(queries), query_block):
+        for other in range(0, len(passages), passage_block):
+            yield slice(start, start + query_block), slice(other, other + passage_block)
