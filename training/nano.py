@@ -9,8 +9,10 @@ sentencepiece, protobuf and bm25s. With `--minutes` the run fits the clock; with
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,7 @@ from trivec.training.folder import check_model_folder, round_to_half, write_mode
 from trivec.training.losses import LossSettings
 from trivec.training.m3 import TrainableM3
 from trivec.training.run_folder import Progress, RunFolder
-from trivec.training.trainer import Trainer, TrainingSettings
+from trivec.training.trainer import Evaluate, Trainer, TrainingSettings
 
 logger = logging.getLogger("nano")
 
@@ -63,6 +65,41 @@ WORD_RECIPE = Recipe(
 )
 
 
+@dataclass(frozen=True)
+class Phase:
+    """A part of the training: its share of steps or time, its batches and its learning rates."""
+
+    share: float
+    recipe: Recipe
+    learning_rate: float
+    embedding_learning_rate: float
+
+
+PHASES = (
+    # Every language and task alike: the small sets come round often, and the lexical weights learn from them.
+    Phase(0.7, Recipe(whole_share=0.25), 5e-4, 1e-4),
+    # Gently, and mostly the large sets, which cannot be learnt by heart.
+    Phase(
+        0.3,
+        Recipe(
+            tasks=(
+                ("question", 5.0),
+                ("crossed question", 0.4),
+                ("switched question", 1.5),
+                ("news", 1.0),
+                ("sentence", 1.0),
+                ("short sentence", 1.0),
+            ),
+            whole_share=0.25,
+            by_size=True,
+        ),
+        2e-4,
+        3e-5,
+    ),
+)
+AVERAGES = (0.0, 0.3, 0.5, 0.7, 1.0)
+
+
 def main() -> None:
     """Train nano."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -71,9 +108,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--minutes", type=float, help="end after so many minutes of training, at --steps at the latest")
-    parser.add_argument("--learning-rate", type=float, default=5e-4)
-    parser.add_argument("--embedding-learning-rate", type=float, default=1e-4)
-    parser.add_argument("--evaluate-every", type=int, default=400)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -91,20 +125,6 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     model = TrainableM3(CONFIG)
     weighted_bag_of_words(model, vectors, gains, idf)
-    source = NanoBatches(train, tokenizer, Recipe(whole_share=0.25), LOSS, arguments.seed)
-    settings = TrainingSettings(
-        steps=arguments.steps,
-        learning_rate=arguments.learning_rate,
-        embedding_learning_rate=arguments.embedding_learning_rate,
-        warmup_steps=60,
-        loss=LOSS,
-        bf16=True,
-        pad_multiple=16,
-        evaluate_every=arguments.evaluate_every,
-        save_every=100,
-        time_limit=None if arguments.minutes is None else 60 * arguments.minutes,
-    )
-
     quick = [task for task in tasks if task.group != "ntrex" and task.name in QUICK_LANGUAGES]
 
     def evaluate(model: TrainableM3) -> dict[str, float]:
@@ -112,18 +132,52 @@ def main() -> None:
         logger.info("\n%s", summary(figures))
         return watched(figures)
 
-    trainer = Trainer(model, source, settings, RunFolder(arguments.out / "run"), evaluate=evaluate, show_progress=False)
-    progress = trainer.run()
-    logger.info("%s", progress)
-    finish(model, tokenizer, tasks, progress, settings, arguments)
+    progress = []
+    for number, phase in enumerate(PHASES):
+        start = copy.deepcopy(model)
+        settings = TrainingSettings(
+            steps=round(phase.share * arguments.steps),
+            learning_rate=phase.learning_rate,
+            embedding_learning_rate=phase.embedding_learning_rate,
+            warmup_steps=60,
+            loss=LOSS,
+            bf16=True,
+            pad_multiple=16,
+            save_every=100,
+            time_limit=None if arguments.minutes is None else 60 * phase.share * arguments.minutes,
+        )
+        source = NanoBatches(train, tokenizer, phase.recipe, LOSS, arguments.seed + number)
+        folder = RunFolder(arguments.out / f"run-{number}")
+        progress.append(Trainer(model, source, settings, folder, show_progress=False).run())
+        logger.info("%s", progress[-1])
+        average_with(model, start, evaluate)
+    finish(model, tokenizer, tasks, progress, arguments)
+
+
+def average_with(model: TrainableM3, start: TrainableM3, evaluate: Evaluate) -> float:
+    """Move a trained model back towards its start, as far as it does better there on the development split.
+
+    Trained weights and their start, averaged, keep more of what both know: the small data is learnt by heart otherwise.
+
+    Returns:
+        The share of the trained weights that was best.
+    """
+    trained, before = copy.deepcopy(model.state_dict()), start.state_dict()
+    found = {}
+    for share in AVERAGES:
+        model.load_state_dict({name: share * trained[name] + (1 - share) * before[name] for name in trained})
+        found[share] = evaluate(model)["mean"]
+    best = max(found, key=found.__getitem__)
+    model.load_state_dict({name: best * trained[name] + (1 - best) * before[name] for name in trained})
+    logger.info("share of the trained weights: %s of %s", best, found)
+    return best
 
 
 def finish(
     model: TrainableM3,
     tokenizer: Tokenizer,
     tasks: list[Task],
-    progress: Progress,
-    settings: TrainingSettings,
+    progress: list[Progress],
     arguments: argparse.Namespace,
 ) -> None:
     """Round the weights as they will be stored, measure them, and write model folder, figures and card."""
@@ -137,13 +191,11 @@ def finish(
         "nano": figures,
         "untrained": table(control, tokenizer, tasks),
         "bm25": bm25_table(tokenizer, tasks),
-        "steps": progress.step,
-        "tokens": progress.tokens,
-        "minutes": progress.seconds / 60,
+        "steps": [phase.step for phase in progress],
+        "tokens": sum(phase.tokens for phase in progress),
+        "minutes": sum(phase.seconds for phase in progress) / 60,
         "seed": arguments.seed,
         "word_steps": WORD_STEPS,
-        "learning_rate": settings.learning_rate,
-        "embedding_learning_rate": settings.embedding_learning_rate,
         "layers": CONFIG.num_layers,
         "hidden_size": CONFIG.hidden_size,
         "pieces": CONFIG.vocab_size,

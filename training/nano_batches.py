@@ -35,6 +35,8 @@ class Recipe:
         passage_pieces: A passage is cropped to so many pieces around those of its question.
         whole_pieces: In some batches, to so many: most passages are whole then.
         whole_share: How often.
+        by_size: Draw question sets in proportion to the square root of their number of passages, whatever their
+            language; else each of the ten target languages alike, which repeats the small sets often.
     """
 
     tasks: tuple[tuple[str, float], ...] = (
@@ -50,6 +52,7 @@ class Recipe:
     passage_pieces: int = 128
     whole_pieces: int = 320
     whole_share: float = 0.0
+    by_size: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,12 +177,14 @@ class NanoBatches:
         return chosen[:size]
 
     def _questions(self, rng: np.random.Generator, pieces: int, size: int) -> tuple[str, list[Ids], list[Ids]]:
-        others = [code for code in sorted(self.by_language) if code not in TARGET_LANGUAGES]
-        language = str(rng.choice(TARGET_LANGUAGES if rng.random() < 0.85 else others))
+        languages = sorted(self.by_language)
+        if not self.recipe.by_size:
+            others = [code for code in languages if code not in TARGET_LANGUAGES]
+            languages = [str(rng.choice(TARGET_LANGUAGES if rng.random() < 0.85 else others))]
+        sets = [(language, source) for language in languages for source in sorted(self.by_language[language])]
+        sizes = np.array([sum(map(len, self.by_language[code][name].values())) for code, name in sets], dtype=float)
+        language, source = sets[rng.choice(len(sets), p=sizes**0.5 / (sizes**0.5).sum())]
         sources = self.by_language[language]
-        names = sorted(sources)
-        sizes = np.array([sum(map(len, sources[name].values())) for name in names], dtype=float)
-        source = names[rng.choice(len(names), p=sizes**0.5 / (sizes**0.5).sum())]
         items = self._draw_passages(rng, sources[source], size)
         questions = [item.questions[rng.integers(len(item.questions))] for item in items]
         passages = [self._crop(rng, item.text, q, pieces) for item, q in zip(items, questions, strict=True)]
