@@ -179,6 +179,7 @@ def finish(
     tasks: list[Task],
     progress: list[Progress],
     arguments: argparse.Namespace,
+    remark: str = "",
 ) -> None:
     """Round the weights as they will be stored, measure them, and write model folder, figures and card."""
     round_to_half(model)
@@ -196,6 +197,10 @@ def finish(
         "minutes": sum(phase.seconds for phase in progress) / 60,
         "seed": arguments.seed,
         "word_steps": WORD_STEPS,
+        "learning_rates": " then ".join(
+            f"{phase.learning_rate:g} (word embeddings {phase.embedding_learning_rate:g})" for phase in PHASES
+        ),
+        "remark": remark,
         "layers": CONFIG.num_layers,
         "hidden_size": CONFIG.hidden_size,
         "pieces": CONFIG.vocab_size,

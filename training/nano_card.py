@@ -79,20 +79,23 @@ By language, same-language questions:
 {_by_language(report)}
 ## How it was made
 
-`python training/nano.py --data DATA --out FOLDER --minutes {report["minutes"]:.0f} --seed {report["seed"]}`, on two
-shared CPU cores: {report["steps"]:,} steps, {report["tokens"] / 1e6:.1f} million tokens, one seed.
+`python training/nano.py --data DATA --out FOLDER --minutes {report["minutes"]:.0f} --seed {report["seed"]}`, on two CPU
+cores shared with other work: {" + ".join(f"{steps:,}" for steps in report["steps"])} steps,
+{report["tokens"] / 1e6:.1f} million tokens, one seed. {report["remark"]}
 
 1. SentencePiece unigram tokenizer (nmt_nfkc, {report["pieces"]:,} pieces) in XLM-R's layout.
 2. Word vectors: a truncated SVD of the (piece x aligned text) tf-idf matrix, then {report["word_steps"]:,} steps of a
    weighted bag of words with InfoNCE on the batches below (and on word pairs), learning rate 1e-2.
 3. The encoder starts as that bag of words: the first layer's `<s>` pools all tokens by their learned gain, lexical
    weights start as idf, the rest near the identity.
-4. `trivec.training`: InfoNCE on dense, sparse, multi-vector scores and their sum, with self-distillation, temperature
-   0.05; AdamW, {report["learning_rate"]:g} (word embeddings {report["embedding_learning_rate"]:g}), warm-up 60
-   steps, then linear to 0, bf16. A batch is one task: questions with up to four passages of one article as each
-   other's hard negatives; aligned questions across languages; English questions with words switched by dictionary;
-   news sentences with the passage around them, in one language or two; sentence pairs. Passages are cropped to the
-   128 pieces that match the question best, a quarter of the batches to 320.
+4. `trivec.training` in two phases: InfoNCE on dense, sparse, multi-vector scores and their sum, with
+   self-distillation, temperature 0.05; AdamW, {report["learning_rates"]}, warm-up, then linear decay, bf16. A batch is
+   one task: questions with up to four passages of one article as each other's hard negatives; aligned questions
+   across languages; English questions with words switched by dictionary; news sentences with the passage around
+   them, in one language or two; sentence pairs. Passages are cropped to the 128 pieces that match the question
+   best, a quarter of the batches to 320. The second phase draws mostly from the large sets.
+5. Each phase's weights are averaged with those it started from, by the share that did best on the development split:
+   trained for long, the dense head learns the small aligned sets by heart and forgets what the bag of words knew.
 
 ## Sources
 
