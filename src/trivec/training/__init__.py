@@ -10,5 +10,6 @@ from importlib.util import find_spec
 
 from trivec.errors import MissingExtraError
 
-if find_spec("torch") is None:
-    raise MissingExtraError("train", "torch")
+for _module in ("torch", "safetensors", "matplotlib"):
+    if find_spec(_module) is None:
+        raise MissingExtraError("train", _module)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from trivec.errors import MissingExtraError
 from trivec.training.run_folder import EVALUATION_LOG, LOG
 
 # Each point is the mean of so many steps at most, and a curve has about so many points.
@@ -20,14 +19,9 @@ def plot_run(folder: Path, picture: Path) -> None:
     Args:
         folder: Folder of the run, with its CSV logs.
         picture: File to write; its ending chooses the format (.svg, .png).
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("train", "matplotlib") from error
+    from matplotlib.figure import Figure  # slow to import
+
     steps = _columns(folder / LOG)
     evaluations = _columns(folder / EVALUATION_LOG) if (folder / EVALUATION_LOG).exists() else {}
     figure = Figure(figsize=(10 if evaluations else 6, 4), layout="constrained")
