@@ -55,7 +55,7 @@ tags: [bge-m3, dense, sparse, colbert, demonstration]
 
 # nano
 
-**A demonstration model, not BGE-M3.** It has BGE-M3's architecture and files at a five-hundredth of its size, so that
+**A demonstration model, not BGE-M3.** It has BGE-M3's architecture and files at a sixty-fifth of its size, so that
 trivec can show every function offline. It matches words well and meanings modestly. For work, use BAAI/bge-m3.
 
 - {report["layers"]} layers of {report["hidden_size"]}, {report["pieces"]:,} pieces, texts up to 512 tokens,
