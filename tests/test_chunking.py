@@ -6,7 +6,7 @@ import pytest
 
 from sample_texts import SENTENCES
 from trivec.chunking import chunk_documents, chunk_text
-from trivec.documents import Document
+from trivec.documents import Document, DocumentError
 
 ENGLISH = " ".join(SENTENCES["en"]) * 12
 JAPANESE = "日本の古い都は京都です。湖を小さな舟が渡りました。" * 40
@@ -86,3 +86,14 @@ def test_chunk_ids_are_stable_and_metadata_says_where_they_are_from(tokenizer):
 def test_sizes_that_make_no_sense_are_refused(tokenizer, max_tokens, overlap):
     with pytest.raises(ValueError, match=f"is {overlap if max_tokens == 10 else max_tokens}:"):
         list(chunk_text("a", tokenizer, max_tokens=max_tokens, overlap=overlap))
+
+
+def test_metadata_named_like_a_chunks_place_is_refused(tokenizer):
+    with pytest.raises(DocumentError, match="document 'a': its metadata cannot be called 'start'"):
+        list(chunk_documents([Document("a", "text", {"lang": "en", "start": 3})], tokenizer))
+
+
+def test_the_overlap_shrinks_with_the_chunks(tokenizer):
+    text = " ".join(SENTENCES["en"] * 20)
+    chunks = [list(chunk_text(text, tokenizer, max_tokens=64, **overlap)) for overlap in ({}, {"overlap": 8})]
+    assert chunks[0] == chunks[1]

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ import time
 import pytest
 
 import trivec
+from random_checkpoint import write_random_checkpoint
 from sample_texts import SENTENCES
 from trivec.cli.app import run
 
@@ -100,6 +102,15 @@ def test_search_as_json(trivec_command, notes, tiny_checkpoint, mode):
     assert json.loads(reranked[1])["hits"][0]["score"] == pytest.approx(1, abs=1e-2)  # the text itself
 
 
+def test_a_document_cannot_drive_the_terminal(trivec_command, tmp_path, tiny_checkpoint):
+    (tmp_path / "evil.txt").write_text("boat \x1b[2J\x1b]0;title\x07 [bold]markup[/bold]")
+    assert trivec_command("index", "evil.txt", "-m", tiny_checkpoint)[0] == 0
+    code, out, _ = trivec_command("search", "boat", "-m", tiny_checkpoint)
+    assert code == 0
+    assert "\x1b" not in out
+    assert "[bold]markup[/bold]" in out
+
+
 def test_weighted_ranker_and_empty_results(trivec_command, notes, tiny_checkpoint):
     assert trivec_command("index", "notes", "-m", tiny_checkpoint)[0] == 0
     where = ("-m", tiny_checkpoint)
@@ -114,9 +125,9 @@ def test_weighted_ranker_and_empty_results(trivec_command, notes, tiny_checkpoin
     [
         (["search", "x", "-c", "nope"], "error: there is no Milvus Lite file milvus.db"),
         (["search", "x", "--uri", "http://127.0.0.1:1"], "error: no Milvus server answers at http://127.0.0.1:1"),
+        (["index", "notes", "--db", "nowhere"], "database 'nowhere'"),
         (["search", "x", "--uri", "milvus"], "error: 'milvus' is no Milvus URI"),
         (["search", "x", "-m", "./missing"], "error: ./missing: no such folder"),
-        (["search", "x", "--precision", "int3"], "error: precision='int3'"),
         (["index", "missing.txt"], "error: missing.txt does not exist"),
         (["index", "records.jsonl"], "error: records.jsonl:1: no field 'text' for the text; the record has 'key'"),
         (["index", "notes", "--uri", "no/folder/x.db"], "does not exist"),
@@ -152,10 +163,16 @@ def test_a_wrong_filter_is_one_line(trivec_command, notes, tiny_checkpoint):
         ["search", "x", "--limit", "5", "--candidates", "2"],
         ["index", "notes", "--overlap", "300"],
         ["encode", "notes"],
+        ["encode", "notes", "-o", "x.npz", "--no-dense", "--no-sparse"],
+        ["encode", "notes", "-o", "x.npz", "--max-length", "99999", "-m", "TINY"],
+        ["search", "x", "--precision", "int3"],
+        ["search", "x", "--ranker", "weighted", "--dense-weight", "0", "--sparse-weight", "0"],
+        ["search", "x", "--ranker", "weighted", "--mode", "dense"],
+        ["search", "x", "--dense-weight", "0.5"],
     ],
 )
-def test_wrong_usage_ends_with_2(trivec_command, arguments):
-    code, out, err = trivec_command(*arguments)
+def test_wrong_usage_ends_with_2(trivec_command, notes, tiny_checkpoint, arguments):
+    code, out, err = trivec_command(*(tiny_checkpoint if each == "TINY" else each for each in arguments))
     assert code == 2
     assert "Traceback" not in err + out
 
@@ -181,13 +198,23 @@ def test_info(trivec_command, tiny_checkpoint):
     assert f"{facts['parameters']:,}" in out
 
 
-def test_the_table_survives_a_reader_that_leaves(notes, tiny_checkpoint, trivec_command):
+def test_a_reader_that_leaves_is_no_failure(notes, tiny_checkpoint, trivec_command):
     trivec_command("index", "records.jsonl", "--text-field", "body", "-m", tiny_checkpoint)
-    with process("search", "boat", "-m", tiny_checkpoint, "-n", 40, "--json") as searching:
-        assert searching.stdout.read(1) == "{"
-        searching.stdout.close()
-        assert searching.stderr.read() == ""
-    assert searching.returncode == 0
+    search = ("search", "boat", "-m", tiny_checkpoint, "-n", 40)
+    info = ("info", tiny_checkpoint)
+    for arguments in (
+        search,
+        (*search, "--json"),
+        info,
+        (*info, "--json"),
+        ("--help",),
+        ("index", "-h"),
+        ("--version",),
+    ):
+        with process(*arguments) as command:
+            command.stdout.close()  # before anything is written, as `| true` does
+            error = command.stderr.read()
+        assert (arguments[0], command.returncode, error) == (arguments[0], 0, "")
 
 
 def test_a_file_open_elsewhere_is_one_line(trivec_command, notes, tiny_checkpoint):
@@ -229,3 +256,66 @@ def test_ctrl_c_ends_with_130_and_a_second_run_finishes(notes, tiny_checkpoint, 
     assert code == 0
     assert "200 documents" in err
     assert err.strip().endswith("now holds 200")
+
+
+def test_a_model_without_sparse_head_is_said_when_indexing(trivec_command, notes, tmp_path):
+    folder = write_random_checkpoint(tmp_path / "dense-only", heads=())
+    code, _, err = trivec_command("index", "notes", "-m", folder, "--chunk-tokens", 64)
+    assert code == 0
+    assert err.count("warning:") == 1
+    assert "only dense vectors are stored" in err
+    assert trivec_command("search", "boat", "-m", folder, "--mode", "dense")[0] == 0
+    for arguments, remedy in [
+        (("search", "boat"), "use --mode dense"),
+        (("search", "boat", "--mode", "dense", "--rerank", "colbert"), "leave out --rerank"),
+        (("encode", "notes", "-o", "x.npz"), "add --no-sparse"),
+        (("encode", "notes", "-o", "x.npz", "--no-sparse", "--colbert"), "leave out --colbert"),
+    ]:
+        code, _, err = trivec_command(*arguments, "-m", folder)
+        assert (code, err.count("\n")) == (1, 1)
+        assert remedy in err
+
+
+def test_a_hub_out_of_reach_is_one_line(tmp_path):
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    environment.pop("HF_HUB_OFFLINE", None)
+    # The hub's client waits longer and longer between its attempts; the test need not.
+    code = "import time; time.sleep = lambda _: None; from trivec.cli.app import run; run(['info', 'no-such/model'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, encoding="utf-8"
+    )
+    assert done.stderr.startswith("error: no-such/model")
+    assert done.stderr.count("\n") == 1
+
+
+def test_equal_ids_in_two_files_are_counted(trivec_command, tmp_path, tiny_checkpoint):
+    for name in ("en", "de"):
+        lines = [json.dumps({"id": i, "text": text}) for i, text in enumerate(SENTENCES[name][:2])]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    code, _, err = trivec_command("index", "en.jsonl", "de.jsonl", "-m", tiny_checkpoint)
+    assert code == 0
+    assert "warning: 2 ids occur more than once; the last document of each is kept" in err
+    assert err.count("warning:") == 1
+
+
+@pytest.mark.parametrize("record", ['{"text": "a", "x": NaN}', '{"text": "a", "start": 1}'])
+def test_metadata_that_cannot_be_stored_says_what_to_do(trivec_command, tmp_path, tiny_checkpoint, record):
+    (tmp_path / "r.jsonl").write_text(record)
+    code, _, err = trivec_command("index", "r.jsonl", "-m", tiny_checkpoint)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "document 'r.jsonl:1" in err
+    assert "keep others with --metadata" in err
+    assert trivec_command("index", "r.jsonl", "-m", tiny_checkpoint, "--metadata", "other")[0] == 0
+
+
+def test_short_work_shows_no_progress_bar_on_a_terminal(notes, tiny_checkpoint, tmp_path):
+    fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(
+        theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0)
+    )  # on one without size tqdm shows nothing
+    arguments = [sys.executable, "-m", "trivec", "encode", "notes/fr", "-o", "x.npz", "-m", str(tiny_checkpoint)]
+    assert subprocess.run(arguments, stderr=theirs, cwd=tmp_path, check=False).returncode == 0
+    os.close(theirs)
+    assert os.read(ours, 4096).decode().split() == ["1", "documents", "encoded", "to", "x.npz"]
+    os.close(ours)

@@ -7,6 +7,7 @@ import pytest
 
 from sample_texts import SENTENCES
 from trivec.cli.app import run
+from trivec.embeddings import M3Embedding
 from trivec.errors import TrivecError
 from trivec.sparse import SparseMatrix
 from trivec.vector_files import save_vectors
@@ -99,3 +100,22 @@ def test_long_documents_are_cut_with_a_warning(tiny_checkpoint, documents, tmp_p
 def test_other_file_names_are_refused(tmp_path):
     with pytest.raises(TrivecError, match=r"must end in \.npz or \.parquet"):
         save_vectors(tmp_path / "x.csv", [])
+
+
+def test_where_nothing_can_be_written_is_said_before_the_model_loads(documents, tmp_path, capsys):
+    (tmp_path / "folder.npz").mkdir()
+    for out in (tmp_path / "folder.npz", "/proc/x.npz", tmp_path / "texts.csv" / "x.npz"):
+        assert encode(documents, "--out", out, "-m", "./no-such-model") == 1
+        assert f"error: cannot write {out}:" in capsys.readouterr().err
+
+
+def test_token_vectors_of_long_texts_are_written_in_groups_that_fit_into_memory(tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet")
+    vectors = np.arange(8192 * 1024, dtype=np.float32).reshape(8192, 1024)  # 32 MiB
+    out = tmp_path / "x.parquet"
+    assert save_vectors(out, ((str(i), M3Embedding(None, None, vectors)) for i in range(3))) == 3
+    with pq.ParquetFile(out) as written:
+        assert [written.metadata.row_group(i).num_rows for i in range(written.num_row_groups)] == [2, 1]
+        last = written.read_row_group(1)["colbert_vecs"][0]
+        assert len(last) == 8192
+        np.testing.assert_array_equal(last[8191].values, vectors[8191])

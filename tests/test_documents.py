@@ -3,11 +3,12 @@
 import csv
 import datetime
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from trivec.documents import Document, DocumentError, as_document, content_id, read_documents
+from trivec.documents import Document, DocumentError, as_document, content_id, document_total, read_documents
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -93,6 +94,13 @@ def test_a_large_jsonl_file_is_read_as_it_is_asked_for(tmp_path):
         ("x.jsonl", '{"body": "a"}', r"x\.jsonl:1: no field 'text' for the text; the record has 'body'"),
         ("x.jsonl", '{"text": null}', r"x\.jsonl:1: the text field 'text' holds null"),
         ("x.jsonl", '{"text": {"en": "a"}}', r"x\.jsonl:1: the text field 'text' holds a dict"),
+        (
+            "x.jsonl",
+            '{"text": "a"}\n{"text": "a", "n": ' + "9" * 5000 + "}",
+            r"x\.jsonl:2: an integer has too many digits",
+        ),
+        ("x.jsonl", '{"text": "a", "n": ' + "[" * 100_000, r"x\.jsonl:1: lists or objects are nested too deeply"),
+        ("x.csv", "text,lang,lang\na,b,c\n", r"x\.csv:1: the header names the column 'lang' twice"),
         ("x.jsonl", '{"text": "a", "id": [1]}', r"x\.jsonl:1: the id field 'id' holds a list"),
         ("x.jsonl", b'{"text": "a"}\n{"text": "\xe9"}\n', r"x\.jsonl:2: byte 0xe9 is not UTF-8"),
         ("x.csv", "title\na\n", r"x\.csv:2: no field 'text' for the text; the record has 'title'"),
@@ -136,3 +144,24 @@ def test_what_users_pass_as_a_document():
     ]:
         with pytest.raises(error, match=message):
             as_document(wrong, 4)
+
+
+def test_a_subfolder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
+    write(tmp_path / "notes" / "a.txt", "fine")
+    monkeypatch.chdir(tmp_path / "notes")
+    for _ in range(20):  # beyond the longest path that the system takes, which root cannot read either
+        name = "d" * 250
+        Path(name).mkdir()
+        os.chdir(name)
+    with pytest.raises(DocumentError, match=r"cannot look into the folder .*ddd: File name too long"):
+        read_documents([tmp_path / "notes"])
+
+
+def test_the_total_is_known_where_no_file_has_to_be_read_for_it(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"text": ["a", "b"]}), tmp_path / "two.parquet")
+    write(tmp_path / "a.txt", "a")
+    assert document_total([tmp_path]) == len(list(read_documents([tmp_path]))) == 3
+    write(tmp_path / "b.jsonl", '{"text": "b"}')
+    assert document_total([tmp_path]) is None

@@ -1,7 +1,10 @@
 """Adding to and searching a collection on real Milvus Lite with the tiny model."""
 
+import math
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from random_checkpoint import write_random_checkpoint
 from sample_texts import SENTENCES
 from trivec import M3Model
 from trivec.documents import Document, DocumentError
+from trivec.encoding import TruncationWarning
 from trivec.errors import MissingHeadError
 from trivec.milvus import RRF, M3Collection, MilvusError, Weighted, index_documents
 
@@ -139,9 +143,9 @@ def test_a_query_without_lexical_weights_finds_nothing_in_sparse_and_dense_hits_
     assert [hit.sparse_score for hit in hits] == [0, 0, 0]
 
 
-def test_matched_tokens_add_up_to_the_sparse_score(filled):
+def test_matched_words_add_up_to_the_sparse_score(filled):
     hits = filled.search(QUERY, "sparse", limit=3)
-    for hit, matched in zip(hits, filled.matched_tokens(QUERY, hits), strict=True):
+    for hit, matched in zip(hits, filled.matched_words(QUERY, hits), strict=True):
         assert sum(weight for _, weight in matched) == pytest.approx(hit.score, abs=1e-4)
         assert all(token.lower() in (QUERY + "\u2581").lower() for token, _ in matched)
 
@@ -156,13 +160,15 @@ def test_a_document_without_lexical_weights_is_found_by_dense_and_never_by_spars
 
 
 def test_the_same_id_is_the_same_row(collection):
-    collection.add([{"id": "a", "text": "first"}, {"id": "b", "text": "other"}, {"id": "a", "text": "second"}])
+    with pytest.warns(UserWarning, match="1 id occurs more than once"):
+        collection.add([{"id": "a", "text": "first"}, {"id": "b", "text": "other"}, {"id": "a", "text": "second"}])
     assert collection.count() == 2
     assert {hit.id: hit.text for hit in collection.search("x", "dense")} == {"a": "second", "b": "other"}
     collection.add([{"id": "a", "text": "third", "metadata": {"new": True}}])
     assert {hit.id: hit.text for hit in collection.search("x", "dense")} == {"a": "third", "b": "other"}
     assert collection.search("x", "dense", filter="new == true")[0].metadata == {"new": True}
-    collection.add(["no id", "no id"])
+    with pytest.warns(UserWarning, match="1 id occurs"):
+        collection.add(["no id", "no id"])
     collection.add(["no id"])
     assert collection.count() == 3
 
@@ -209,6 +215,7 @@ def test_ids_with_quotes_and_backslashes(collection):
     assert collection.known_ids(ids) == set(ids) - {"a' or id != '", "it's"}
 
 
+@pytest.mark.filterwarnings("ignore:1 of 1 texts")
 def test_text_fills_a_varchar_to_the_byte_and_not_beyond(collection):
     collection.add([{"id": "full", "text": "é" * 32_767 + "e"}], max_length=16)
     (hit,) = collection.search("x", "dense")
@@ -226,8 +233,15 @@ def test_text_fills_a_varchar_to_the_byte_and_not_beyond(collection):
         ({"id": "é" * 600, "text": "a"}, "its id has 1,200 bytes"),
         ({"id": "s", "text": "a\ud800"}, r"lone surrogate \(U\+D800, character 1\)"),
         ({"id": "m", "text": "a", "metadata": {"dense": 1}}, "cannot be called 'dense'"),
-        ({"id": "m", "text": "a", "metadata": {"x": object()}}, "not JSON"),
-        ({"id": "m", "text": "a", "metadata": {"x": float("nan")}}, "not JSON"),
+        (
+            {"id": "m", "text": "a", "metadata": {"x": b"raw"}},
+            "'m': Milvus cannot hold its metadata 'x' .*bytes",
+        ),
+        (
+            {"id": "m", "text": "a", "metadata": {"x": float("nan")}},
+            "'m': Milvus cannot hold its metadata 'x'",
+        ),
+        ({"id": "m", "text": "a", "metadata": {"y": 1, "x": {"z": [2**63]}}}, "its metadata 'x' .*beyond 64 bits"),
         ({"id": "m", "text": "a", "metadata": {"x": "y" * 70_000}}, "metadata has 70,009 bytes"),
         ({"id": "m", "text": "a", "year": 1}, "inside 'metadata'"),
     ],
@@ -237,7 +251,17 @@ def test_what_milvus_cannot_store_is_refused_by_name(collection, document, messa
         collection.add([document])
 
 
+@pytest.mark.parametrize("weights", [(math.nan, 1), (1, math.inf), (0, 0), (-1, 2)])
+def test_weights_that_rank_nothing_are_refused(weights):
+    with pytest.raises(ValueError, match="weights"):
+        Weighted(*weights)
+    with pytest.raises(ValueError, match="k of RRF"):
+        RRF(math.nan)
+
+
 def test_wrong_arguments(filled):
+    with pytest.raises(TypeError, match=r"ranker is 'rrf': it must be RRF\(\.\.\.\) or Weighted"):
+        filled.search(QUERY, ranker="rrf")
     with pytest.raises(TypeError, match="single str"):
         filled.add("a text")
     for arguments, message in [
@@ -306,3 +330,59 @@ def test_indexing_again_removes_the_chunks_of_a_shortened_document(collection):
     assert second.removed > 0
     assert collection.count() == second.written + second.unchanged
     assert collection.known_ids(["a#1", "b#1"]) == {"a#1", "b#1"}
+
+
+def test_documents_with_the_same_id_are_counted_and_the_last_one_leaves_no_chunks_of_the_first(collection):
+    documents = [Document("a", " ".join(TEXTS)), Document("b", "short"), Document("a", "now short")]
+    with pytest.warns(UserWarning, match="1 id occurs more than once") as warned:
+        indexed = index_documents(collection, documents, max_tokens=32, overlap=8)
+    assert len(warned) == 1
+    assert indexed.removed > 0
+    assert {hit.id: hit.text for hit in collection.search("x", "dense")} == {"a#1": "now short", "b#1": "short"}
+
+
+def test_adding_the_same_id_twice_warns_across_batches(collection):
+    documents = [Document(str(i % 150), f"text {i}") for i in range(152)]
+    with pytest.warns(UserWarning, match="2 ids occur more than once; the last document of each is kept"):
+        collection.add(documents)
+    assert collection.count() == 150
+
+
+def test_replacing_a_document_replaces_its_metadata(collection):
+    collection.add([{"id": "m", "text": "x", "metadata": {"a": 1, "old": "x"}}, {"id": "n", "text": "y"}])
+    new = [{"id": "m", "text": "x", "metadata": {"b": 2}}]
+    assert collection.add(new, skip_unchanged=True).written == 1
+    assert {hit.id: hit.metadata for hit in collection.search("x", "dense")} == {"m": {"b": 2}, "n": {}}
+    assert collection.search("x", "dense", filter='old == "x"') == []
+    assert collection.add(new, skip_unchanged=True).unchanged == 1
+
+
+def test_what_an_add_that_fails_halfway_has_stored_is_flushed(collection, monkeypatch):
+    def failing():
+        yield from (f"text {i}" for i in range(130))
+        raise KeyboardInterrupt
+
+    flushed = []
+    collection.add(["first"])
+    flush = collection.client.flush
+    monkeypatch.setattr(collection.client, "flush", lambda name: flushed.append(flush(name)))
+    with pytest.raises(KeyboardInterrupt):
+        collection.add(failing())
+    assert len(flushed) == 1
+    collection.add(["first"], skip_unchanged=True)  # nothing left to write, but the flush may be missing
+    assert len(flushed) == 2
+
+
+def test_several_threads_may_add_first(tiny_model, uri):
+    with M3Collection("texts", tiny_model, uri=Path(uri)) as one, M3Collection("texts", tiny_model, uri=uri) as two:
+        with ThreadPoolExecutor(8) as pool:
+            added = pool.map(lambda i: (one if i % 2 else two).add([f"text {i}"]), range(8))
+            assert [each.written for each in added] == [1] * 8
+        assert one.count() == two.count() == 8
+
+
+def test_one_warning_counts_all_documents_that_were_cut(collection):
+    with pytest.warns(TruncationWarning, match="290 of 300 texts") as warned:
+        collection.add([f"{i} a b c d e f g h" if i >= 10 else str(i) for i in range(300)], max_length=8)
+    assert len(warned) == 1
+    assert warned[0].filename == __file__

@@ -14,9 +14,10 @@ from pymilvus import DataType, MilvusClient
 from pymilvus.grpc_gen import milvus_pb2_grpc
 
 from trivec.documents import DocumentError
-from trivec.milvus import CollectionMismatchError, M3Collection, MilvusError
+from trivec.milvus import CollectionMismatchError, M3Collection, MilvusError, schema
 
 TOKEN = "root:secret"
+READER = "reader:secret"
 
 
 class _TokenCheck(grpc.ServerInterceptor):
@@ -24,10 +25,14 @@ class _TokenCheck(grpc.ServerInterceptor):
 
     def intercept_service(self, continuation, handler_call_details):
         sent = dict(handler_call_details.invocation_metadata).get("authorization", "")
-        if base64.b64decode(sent).decode() == TOKEN:
+        token = base64.b64decode(sent).decode()
+        writes = handler_call_details.method.endswith("/Upsert")
+        if token == TOKEN or (token == READER and not writes):
             return continuation(handler_call_details)
 
         def refuse(_request, context):
+            if token == READER:
+                context.abort(grpc.StatusCode.PERMISSION_DENIED, "PrivilegeUpsert: permission deny")
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "auth check failed, please check api key is correct")
 
         return grpc.unary_unary_rpc_method_handler(refuse)
@@ -65,6 +70,20 @@ def test_a_wrong_token_is_said_without_repeating_it(tiny_model, server):
         assert "guess" not in str(caught.value)
 
 
+def test_a_token_without_the_right_to_write(tiny_model, server):
+    with (
+        M3Collection("texts", tiny_model, uri=server, token=READER) as collection,
+        pytest.raises(MilvusError, match="cannot add documents: PrivilegeUpsert: permission deny"),
+    ):
+        collection.add(["a"])
+
+
+def test_without_pymilvus_the_extra_is_named():
+    code = "import sys; sys.modules['pymilvus'] = None; import trivec.milvus"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert 'MissingExtraError: pymilvus is not installed: run `pip install "trivec[milvus]"`' in done.stderr
+
+
 def test_a_missing_database_is_named(tiny_model, server):
     with pytest.raises(MilvusError, match="'nowhere'"):
         M3Collection("texts", tiny_model, uri=server, token=TOKEN, db_name="nowhere")
@@ -77,10 +96,13 @@ def test_a_server_out_of_reach(tiny_model, capfd):
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("uri", ["milvus", "localhost:19530", "ftp://host/x.db"])
+@pytest.mark.parametrize(
+    "uri", ["milvus", "localhost:19530", "ftp://host/x.db", "root:Secret@host:19530", "ftp://root:Se@c/ret@host"]
+)
 def test_what_is_no_uri(tiny_model, uri):
-    with pytest.raises(MilvusError, match="is no Milvus URI"):
+    with pytest.raises(MilvusError, match="is no Milvus URI") as raised:
         M3Collection("texts", tiny_model, uri=uri)
+    assert not any(part in str(raised.value) for part in ("Se", "ret", "root"))
 
 
 def test_a_file_open_in_another_process(tiny_model, tmp_path, capfd):
@@ -168,6 +190,16 @@ def test_an_existing_collection_that_fits_is_used_with_its_own_limits(tiny_model
         assert [hit.id for hit in collection.search("a boat", filter="year == 1912")] == ["a"]
         with pytest.raises(DocumentError, match="501 bytes of UTF-8, but the collection holds 500"):
             collection.add([{"id": "c", "text": "x" * 501}])
+
+
+def test_a_collection_whose_creation_was_interrupted_is_completed(tiny_model, tmp_path):
+    uri = str(tmp_path / "half.db")
+    client = MilvusClient(uri)
+    schema.create(client, "texts", dense_dim=32)  # and then the power went
+    client.close()
+    with M3Collection("texts", tiny_model, uri=uri) as collection:
+        collection.add(["a boat", "a bridge"])
+        assert collection.search("a boat", limit=1)[0].text == "a boat"
 
 
 def test_searching_from_several_threads(tiny_model, tmp_path):

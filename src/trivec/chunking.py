@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
-from trivec.documents import Document
+from trivec.documents import Document, MetadataError
 
 # A character may be several tokens (one ligature is a phrase of eighteen letters); smaller chunks would only repeat it.
 _FEWEST_TOKENS = 8
+
+# The metadata that says where in its document a chunk lies.
+_PLACE = ("document", "chunk", "start", "end")
 
 # Tokenizing gives an offset pair per token, a hundred bytes each; a book is therefore tokenized in stretches, cut where
 # there is a space.
@@ -38,12 +41,13 @@ class Chunk:
 
 
 def chunk_text(
-    text: str, tokenizer: TokenSpans, *, max_tokens: int = 512, overlap: int = 64, max_bytes: int = 65_535
+    text: str, tokenizer: TokenSpans, *, max_tokens: int = 512, overlap: int | None = None, max_bytes: int = 65_535
 ) -> Iterator[Chunk]:
     """Cut a text into overlapping chunks.
 
-    A chunk holds at most `max_tokens` tokens and at most `max_bytes` bytes of UTF-8 and shares about `overlap` tokens
-    with the one before. Cuts fall before a word where a space lies in the last quarter of the chunk, otherwise between
+    A chunk holds at most `max_tokens` of the text's tokens and at most `max_bytes` bytes of UTF-8 and shares about
+    `overlap` tokens with the one before. Tokenized by itself it may have a token more, as a piece that continued a word
+    then begins one. Cuts fall before a word where a space lies in the last quarter of the chunk, otherwise between
     tokens, as in languages written without spaces. A text that fits is one chunk, unchanged; a text without tokens is
     one chunk too, so that no document is lost.
 
@@ -51,7 +55,8 @@ def chunk_text(
         text: The text.
         tokenizer: Gives the tokens' character offsets.
         max_tokens: The longest chunk, in tokens, special tokens not counted.
-        overlap: How many tokens of a chunk the next one repeats; less than half of `max_tokens`.
+        overlap: How many tokens of a chunk the next one repeats; less than half of `max_tokens`. None: 64, or an eighth
+            of `max_tokens` if that is less.
         max_bytes: The longest chunk in bytes of UTF-8; the default is what a Milvus VARCHAR holds.
 
     Yields:
@@ -62,6 +67,8 @@ def chunk_text(
     """
     if max_tokens < _FEWEST_TOKENS:
         raise ValueError(f"max_tokens is {max_tokens}: a chunk must hold at least {_FEWEST_TOKENS}")
+    if overlap is None:
+        overlap = min(64, max_tokens // 8)
     if not 0 <= overlap <= (max_tokens - 1) // 2:
         raise ValueError(f"overlap is {overlap}: it must be at least 0 and below half of max_tokens ({max_tokens})")
     spans = _spans(text, tokenizer)
@@ -80,7 +87,7 @@ def chunk_text(
 
 
 def chunk_documents(
-    documents: Iterable[Document], tokenizer: TokenSpans, *, max_tokens: int = 512, overlap: int = 64
+    documents: Iterable[Document], tokenizer: TokenSpans, *, max_tokens: int = 512, overlap: int | None = None
 ) -> Iterator[Document]:
     """Cut documents into chunks that are documents themselves.
 
@@ -89,11 +96,19 @@ def chunk_documents(
     added.
 
     Args and errors are those of `chunk_text`.
+
+    Raises:
+        MetadataError: a document's own metadata has one of these four names.
     """
     for document in documents:
+        if taken := [key for key in _PLACE if key in document.metadata]:
+            raise MetadataError(
+                f"document {document.id[:80]!r}: its metadata cannot be called {taken[0]!r}, as a chunk's place is "
+                f"({', '.join(_PLACE)}): rename or leave out that key"
+            )
         chunks = chunk_text(document.text, tokenizer, max_tokens=max_tokens, overlap=overlap)
         for number, chunk in enumerate(chunks, start=1):
-            place = {"document": document.id, "chunk": number, "start": chunk.start, "end": chunk.end}
+            place = dict(zip(_PLACE, (document.id, number, chunk.start, chunk.end), strict=True))
             yield Document(chunk_id(document.id, number), chunk.text, {**document.metadata, **place})
 
 

@@ -11,7 +11,9 @@ import csv
 import datetime
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -28,6 +30,10 @@ _CSV_FIELD_LIMIT = 2**31 - 1
 
 class DocumentError(TrivecError):
     """A document or its file cannot be used; the message names the file and line, or the document's id."""
+
+
+class MetadataError(DocumentError):
+    """A document's metadata cannot be stored; the message names the document and the key."""
 
 
 @dataclass(frozen=True)
@@ -114,14 +120,33 @@ def read_documents(
         metadata_fields: The fields to keep as metadata. None: all the others.
 
     Raises:
-        DocumentError: a path does not exist or is of another kind, a folder holds no such file, a file is not UTF-8, a
-            line is not a JSON object, or a record lacks its text or id. The message names the file and line.
+        DocumentError: a path does not exist or is of another kind, a folder cannot be read or holds no such file, a
+            file is not UTF-8, a line is not a JSON object, a .csv header repeats a name, or a record lacks its text or
+            id. The message names the file and line.
         MissingExtraError: a .parquet file was given and pyarrow is not installed.
     """
     # Everything that can be known before the first document is read is checked here, not hours into a run.
     files = [file for path in paths for file in _find_files(Path(path))]
     fields = _Fields(text_field, id_field, None if metadata_fields is None else frozenset(metadata_fields))
     return _read_files(files, fields)
+
+
+def document_total(paths: Iterable[str | Path]) -> int | None:
+    """Return how many documents `read_documents` will give; None where only reading all of a file would tell.
+
+    Raises: as `read_documents`.
+    """
+    files = [file for path in paths for file in _find_files(Path(path))]
+    if any(file.suffix.lower() not in (*TEXT_SUFFIXES, ".parquet") for file in files):
+        return None
+    total = 0
+    for file in files:
+        if file.suffix.lower() in TEXT_SUFFIXES:
+            total += 1
+        else:
+            with _parquet_file(file) as parquet:
+                total += parquet.metadata.num_rows
+    return total
 
 
 def _read_files(files: Sequence[Path], fields: _Fields) -> Iterator[Document]:
@@ -140,7 +165,7 @@ def _read_files(files: Sequence[Path], fields: _Fields) -> Iterator[Document]:
 def _find_files(path: Path) -> list[Path]:
     known = (*TEXT_SUFFIXES, *RECORD_SUFFIXES)
     if path.is_dir():
-        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in known and file.is_file())
+        inside = sorted(file for file in _walk(path) if file.suffix.lower() in known and file.is_file())
         found = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
         if not found:
             raise DocumentError(f"{path} holds no {', '.join(known)} file")
@@ -150,6 +175,14 @@ def _find_files(path: Path) -> list[Path]:
     if path.suffix.lower() not in known:
         raise DocumentError(f"{path} is not a {', '.join(known)} file: rename or convert it")
     return [path]
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise DocumentError(f"cannot look into the folder {error.filename}: {error.strerror}") from error
+
+    for parent, _, names in os.walk(folder, onerror=refuse):
+        yield from (Path(parent, name) for name in names)
 
 
 @dataclass(frozen=True)
@@ -219,6 +252,10 @@ def _read_jsonl(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             record = json.loads(line)
         except json.JSONDecodeError as error:
             raise DocumentError(f"{file}:{number}: not JSON: {error.msg} at column {error.colno}") from error
+        except ValueError as error:  # the only other one: Python reads integers of at most 4,300 digits
+            raise DocumentError(f"{file}:{number}: an integer has too many digits: put it in quotes") from error
+        except RecursionError as error:
+            raise DocumentError(f"{file}:{number}: lists or objects are nested too deeply") from error
         if not isinstance(record, dict):
             raise DocumentError(f"{file}:{number}: {_kind(record)}, not a JSON object")
         yield number, record
@@ -230,6 +267,8 @@ def _read_csv(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     reader = csv.reader(_utf8_lines(file), strict=True)
     try:
         header = next(reader, [])
+        if repeated := [name for place, name in enumerate(header) if name in header[:place]]:
+            raise DocumentError(f"{file}:1: the header names the column {repeated[0]!r} twice: rename one")
         first_line = reader.line_num + 1  # a record in quotes may span lines; it is named by its first one
         for row in reader:
             if row:
@@ -245,6 +284,16 @@ def _read_csv(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _read_parquet(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    with _parquet_file(file) as parquet:
+        number = 0
+        for batch in parquet.iter_batches(batch_size=1024):
+            for record in batch.to_pylist():
+                number += 1
+                yield number, {name: _json_value(value) for name, value in record.items()}
+
+
+@contextmanager
+def _parquet_file(file: Path) -> Iterator[Any]:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -252,11 +301,7 @@ def _read_parquet(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         raise MissingExtraError("parquet", "pyarrow") from error
     try:
         with pq.ParquetFile(file) as parquet:
-            number = 0
-            for batch in parquet.iter_batches(batch_size=1024):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield number, {name: _json_value(value) for name, value in record.items()}
+            yield parquet
     except pa.ArrowInvalid as error:
         raise DocumentError(f"{file}: not a readable Parquet file: {error}") from error
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from trivec.sparse import SparseMatrix
 
+T = TypeVar("T")
+
 FloatArray = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class M3Embedding:
     """The vectors of one text; those not asked for are None.
 
@@ -28,7 +32,7 @@ class M3Embedding:
     colbert_vecs: FloatArray | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class M3Embeddings:
     """The vectors of n texts, in their order; those not asked for are None.
 
@@ -49,6 +53,7 @@ class M3Embeddings:
         return 0
 
     def __getitem__(self, i: int) -> M3Embedding:
+        i = operator.index(i)  # a slice is refused rather than taken for one text
         return M3Embedding(
             None if self.dense is None else self.dense[i],
             None if self.sparse is None else self.sparse[i],
@@ -57,3 +62,10 @@ class M3Embeddings:
 
     def __iter__(self) -> Iterator[M3Embedding]:
         return (self[i] for i in range(len(self)))
+
+
+def asked_for(vectors: T | None) -> T:
+    """Return vectors of a kind that the model was asked for, which therefore cannot be None."""
+    if vectors is None:
+        raise TypeError("the model returned no vectors of a kind that was asked for")
+    return vectors

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from trivec.embeddings import asked_for
 from trivec.model import M3Model
 
 
@@ -84,14 +85,14 @@ def _milvus_page(model: M3Model, page: dict[str, Any], tolerance: float) -> Iter
         yield Comparison(f"dim of {kind}", page["dim"][kind], model.dim[kind], 0)
     for side in ("documents", "queries"):
         embeddings = model.encode(page[side], show_progress=False)
-        if embeddings.dense is None or embeddings.sparse is None:
-            raise TypeError("the model returned no vectors of a kind that was asked for")
-        for number, dense in enumerate(embeddings.dense):
+        for number, dense in enumerate(asked_for(embeddings.dense)):
             for end, elements in (("first3", dense[:3]), ("last3", dense[-3:])):
                 for element, value in enumerate(page[f"{side}_dense_{end}"][number]):
                     place = f"{'first' if end == 'first3' else 'last'} 3 [{element}]"
                     yield Comparison(f"{side}[{number}] dense, {place}", value, float(elements[element]), tolerance)
-        yield Comparison(f"{side}: stored sparse elements", page[f"{side}_sparse_nnz"], embeddings.sparse.nnz, 0)
+        yield Comparison(
+            f"{side}: stored sparse elements", page[f"{side}_sparse_nnz"], asked_for(embeddings.sparse).nnz, 0
+        )
 
 
 def _flagembedding_page(model: M3Model, page: dict[str, Any], tolerance: float) -> Iterator[Comparison]:
@@ -101,7 +102,7 @@ def _flagembedding_page(model: M3Model, page: dict[str, Any], tolerance: float) 
     q, p = list(queries), list(passages)
     for i, row in enumerate(page["dense_similarity"]):
         for j, value in enumerate(row):
-            computed = model.dense_score(_there(q[i].dense), _there(p[j].dense))
+            computed = model.dense_score(asked_for(q[i].dense), asked_for(p[j].dense))
             yield Comparison(f"dense similarity [{i}][{j}]", value, computed, tolerance)
     for i, weights in enumerate(page["lexical_weights_1"]):
         own = dict(model.token_weights(first[i]))
@@ -110,10 +111,10 @@ def _flagembedding_page(model: M3Model, page: dict[str, Any], tolerance: float) 
                 f"weight of {token!r} in {first[i]!r}", weights.get(token, 0), own.get(token, 0), tolerance
             )
     for name, score in (
-        ("lexical_score_00", model.lexical_score(_there(q[0].sparse), _there(p[0].sparse))),
-        ("lexical_score_query0_query1", model.lexical_score(_there(q[0].sparse), _there(q[1].sparse))),
-        ("colbert_score_00", model.colbert_score(_there(q[0].colbert_vecs), _there(p[0].colbert_vecs))),
-        ("colbert_score_01", model.colbert_score(_there(q[0].colbert_vecs), _there(p[1].colbert_vecs))),
+        ("lexical_score_00", model.lexical_score(asked_for(q[0].sparse), asked_for(p[0].sparse))),
+        ("lexical_score_query0_query1", model.lexical_score(asked_for(q[0].sparse), asked_for(q[1].sparse))),
+        ("colbert_score_00", model.colbert_score(asked_for(q[0].colbert_vecs), asked_for(p[0].colbert_vecs))),
+        ("colbert_score_01", model.colbert_score(asked_for(q[0].colbert_vecs), asked_for(p[1].colbert_vecs))),
     ):
         yield Comparison(name, page[name], score, tolerance)
     scores = page["compute_score"]
@@ -122,9 +123,3 @@ def _flagembedding_page(model: M3Model, page: dict[str, Any], tolerance: float) 
     for mode, values in computed_scores.items():
         for number, value in enumerate(values):
             yield Comparison(f"compute_score {mode} [{number}]", scores[mode][number], value, tolerance)
-
-
-def _there(vectors: Any) -> Any:
-    if vectors is None:
-        raise TypeError("the model returned no vectors of a kind that was asked for")
-    return vectors

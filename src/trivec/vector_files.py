@@ -23,7 +23,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +34,32 @@ from trivec.sparse import stack_rows
 
 SUFFIXES = (".npz", ".parquet")
 
+# A row group of a Parquet file is held in memory: this many rows, or the rows that reach this many bytes of vectors.
 _ROWS_PER_GROUP = 1_024
+_BYTES_PER_GROUP = 2**26
 
 
 def check_path(path: Path) -> None:
     """Make sure that vectors can be written to `path`, before they are computed.
 
     Raises:
-        TrivecError: the name does not end in .npz or .parquet, or its folder does not exist.
+        TrivecError: the name does not end in .npz or .parquet, is that of a folder, or no file can be made beside it.
         MissingExtraError: it ends in .parquet and pyarrow is not installed.
     """
     if path.suffix not in SUFFIXES:
         raise TrivecError(f"{path} must end in {' or '.join(SUFFIXES)}")
     if not path.absolute().parent.is_dir():
         raise TrivecError(f"cannot write {path}: its folder does not exist")
+    if path.is_dir():
+        raise TrivecError(f"cannot write {path}: it is a folder")
     if path.suffix == ".parquet":
         _pyarrow()
+    part = _part(path)
+    try:
+        part.touch()
+        part.unlink()
+    except OSError as error:
+        raise TrivecError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def save_vectors(path: str | Path, vectors: Iterable[tuple[str, M3Embedding]]) -> int:
@@ -80,12 +89,16 @@ def save_vectors(path: str | Path, vectors: Iterable[tuple[str, M3Embedding]]) -
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; it takes the place of `path` if all goes well and is removed if not."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = _part(path)
     try:
         yield part
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 def _save_npz(path: Path, vectors: Iterable[tuple[str, M3Embedding]]) -> int:
@@ -112,38 +125,59 @@ def _save_npz(path: Path, vectors: Iterable[tuple[str, M3Embedding]]) -> int:
 
 def _save_parquet(path: Path, vectors: Iterable[tuple[str, M3Embedding]]) -> int:
     pa, pq = _pyarrow()
-    iterator = iter(vectors)
-    group = list(islice(iterator, _ROWS_PER_GROUP))
+    groups = _groups(vectors)
+    group = next(groups, [])
     written = 0
-    schema = _parquet_schema(pa, group[0][1] if group else None)
-    with pq.ParquetWriter(path, schema) as writer:
+    table = _table(pa, group)
+    with pq.ParquetWriter(path, table.schema, use_dictionary=False) as writer:
         while group:
-            writer.write_table(pa.Table.from_pylist([_parquet_row(*pair) for pair in group], schema=schema))
+            writer.write_table(table)
             written += len(group)
-            group = list(islice(iterator, _ROWS_PER_GROUP))
+            group = next(groups, [])
+            table = _table(pa, group)
     return written
 
 
-def _parquet_schema(pa: Any, first: M3Embedding | None) -> Any:
-    fields = [("id", pa.string())]
-    if first is not None and first.dense is not None:
-        fields.append(("dense", pa.list_(pa.float32())))
-    if first is not None and first.sparse is not None:
-        fields += [("sparse_indices", pa.list_(pa.int32())), ("sparse_values", pa.list_(pa.float32()))]
-    if first is not None and first.colbert_vecs is not None:
-        fields.append(("colbert_vecs", pa.list_(pa.list_(pa.float32()))))
-    return pa.schema(fields)
+def _groups(vectors: Iterable[tuple[str, M3Embedding]]) -> Iterator[list[tuple[str, M3Embedding]]]:
+    group: list[tuple[str, M3Embedding]] = []
+    size = 0
+    for identifier, embedding in vectors:
+        group.append((identifier, embedding))
+        sparse = None if embedding.sparse is None else embedding.sparse.data
+        size += sum(array.nbytes for array in (embedding.dense, sparse, embedding.colbert_vecs) if array is not None)
+        if len(group) == _ROWS_PER_GROUP or size >= _BYTES_PER_GROUP:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
-def _parquet_row(identifier: str, embedding: M3Embedding) -> dict[str, Any]:
-    row: dict[str, Any] = {"id": identifier}
-    if embedding.dense is not None:
-        row["dense"] = embedding.dense
-    if embedding.sparse is not None:
-        row |= {"sparse_indices": embedding.sparse.indices, "sparse_values": embedding.sparse.data}
-    if embedding.colbert_vecs is not None:
-        row["colbert_vecs"] = list(embedding.colbert_vecs)
-    return row
+def _table(pa: Any, group: list[tuple[str, M3Embedding]]) -> Any:
+    """Return the rows as an Arrow table whose columns are made from whole arrays, not element by element."""
+    columns = {"id": pa.array([identifier for identifier, _ in group], pa.string())}
+    dense = [embedding.dense for _, embedding in group if embedding.dense is not None]
+    sparse = [embedding.sparse for _, embedding in group if embedding.sparse is not None]
+    colbert = [embedding.colbert_vecs for _, embedding in group if embedding.colbert_vecs is not None]
+    if dense:
+        columns["dense"] = _lists(pa, dense, pa.float32())
+    if sparse:
+        columns["sparse_indices"] = _lists(pa, [row.indices for row in sparse], pa.int32())
+        columns["sparse_values"] = _lists(pa, [row.data for row in sparse], pa.float32())
+    if colbert:
+        tokens = np.concatenate(colbert)
+        ends = np.arange(len(tokens) + 1, dtype=np.int32) * tokens.shape[1]
+        vectors = pa.ListArray.from_arrays(ends, pa.array(tokens.reshape(-1), pa.float32()))
+        columns["colbert_vecs"] = pa.ListArray.from_arrays(_ends(colbert), vectors)
+    return pa.table(columns)
+
+
+def _lists(pa: Any, arrays: list[Any], element: Any) -> Any:
+    """Return an Arrow column with a list for each of the arrays (each 1-D)."""
+    return pa.ListArray.from_arrays(_ends(arrays), pa.array(np.concatenate(arrays), element))
+
+
+def _ends(arrays: list[Any]) -> np.ndarray[Any, Any]:
+    return np.cumsum([0, *map(len, arrays)], dtype=np.int32)
 
 
 def _pyarrow() -> tuple[Any, Any]:

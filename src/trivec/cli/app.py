@@ -31,7 +31,10 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"trivec {trivec.__version__}")
+        try:
+            typer.echo(f"trivec {trivec.__version__}")
+        except BrokenPipeError:
+            reporting.leave_with_the_reader()
         raise typer.Exit
 
 
@@ -54,7 +57,7 @@ def _help(command: Callable[..., None]) -> str:
 
 
 for command in (index, search, encode, info, verify):
-    app.command(no_args_is_help=True, help=_help(command))(reporting.reported(command))
+    app.command(help=_help(command))(reporting.reported(command))
 
 
 def run(arguments: list[str]) -> int:
@@ -62,6 +65,7 @@ def run(arguments: list[str]) -> int:
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if "--debug" in options:  # it belongs to `trivec`, but people add it to the end of what failed
         arguments = ["--debug", *(option for option in options if option != "--debug"), *arguments[len(options) :]]
+    reporting.settle_broken_pipes()
     try:
         app(args=arguments, prog_name="trivec")
     except SystemExit as finished:

@@ -25,7 +25,7 @@ def encode(
     ] = None,
     batch_size: options.BatchSize = 16,
     model: options.Model = options.DEFAULT_MODEL,
-    precision: options.Precision = "auto",
+    precision: options.PrecisionOption = options.Precision.auto,
     device: options.Device = None,
     revision: options.Revision = None,
     offline: options.Offline = False,
@@ -43,7 +43,9 @@ def encode(
 
     trivec encode corpus.jsonl --text-field body --out corpus.parquet --no-sparse
     """
-    from trivec.documents import read_documents
+    if not (dense or sparse or colbert):
+        raise typer.BadParameter("nothing to compute: leave out --no-dense or --no-sparse, or add --colbert")
+    from trivec.documents import document_total, read_documents
     from trivec.vector_files import check_path, save_vectors
 
     check_path(out)
@@ -56,6 +58,12 @@ def encode(
             yield document.text
 
     with options.load_model(model, precision, device, revision, offline, threads) as loaded:
+        options.require_head(loaded.has_sparse or not sparse, model, "sparse", "add --no-sparse")
+        options.require_head(loaded.has_colbert or not colbert, model, "colbert", "leave out --colbert")
+        try:
+            loaded.checked_length(max_length)
+        except ValueError as error:
+            raise typer.BadParameter(f"--max-length: {error}") from error
         vectors = loaded.encode_stream(
             texts(),
             batch_size=batch_size,
@@ -65,6 +73,6 @@ def encode(
             return_colbert_vecs=colbert,
             show_progress=False,
         )
-        encoded = reporting.counted(vectors, "Encoding")
+        encoded = reporting.counted(vectors, "Encoding", document_total(paths))
         written = save_vectors(out, ((ids.popleft(), embedding) for embedding in encoded))
     reporting.say(f"{written} documents encoded to {out}")

@@ -23,7 +23,10 @@ def index(
         typer.Option(help="A field to keep as metadata; repeatable. Default: all.", rich_help_panel="Records"),
     ] = None,
     chunk_tokens: Annotated[int, typer.Option(min=8, help="Longest chunk, in tokens.")] = 512,
-    overlap: Annotated[int, typer.Option(min=0, help="Tokens that neighbouring chunks share.")] = 64,
+    overlap: Annotated[
+        int | None,
+        typer.Option(min=0, help="Tokens that neighbouring chunks share. Default: 64, or an eighth of a short chunk."),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -33,7 +36,7 @@ def index(
     ] = False,
     batch_size: options.BatchSize = 16,
     model: options.Model = options.DEFAULT_MODEL,
-    precision: options.Precision = "auto",
+    precision: options.PrecisionOption = options.Precision.auto,
     device: options.Device = None,
     revision: options.Revision = None,
     offline: options.Offline = False,
@@ -53,9 +56,9 @@ def index(
 
     trivec index corpus.parquet --uri http://localhost:19530 --token root:Milvus --db books
     """
-    if overlap * 2 >= chunk_tokens:
+    if overlap is not None and overlap * 2 >= chunk_tokens:
         raise typer.BadParameter(f"--overlap {overlap} is not below half of --chunk-tokens {chunk_tokens}")
-    from trivec.documents import read_documents
+    from trivec.documents import MetadataError, document_total, read_documents
     from trivec.milvus import M3Collection, index_documents
 
     documents = read_documents(paths, text_field=text_field, id_field=id_field, metadata_fields=metadata)
@@ -63,16 +66,24 @@ def index(
         options.load_model(model, precision, device, revision, offline, threads) as loaded,
         M3Collection(collection, loaded, uri, token=token, db_name=database) as opened,
     ):
+        if not loaded.has_sparse:
+            reporting.warn(
+                f"{model} has no sparse head (sparse_linear.pt): only dense vectors are stored, "
+                "and only `trivec search --mode dense` will find these documents"
+            )
         began = time.monotonic()
-        done = index_documents(
-            opened,
-            reporting.counted(documents, "Indexing"),
-            max_tokens=chunk_tokens,
-            overlap=overlap,
-            batch_size=batch_size,
-            skip_unchanged=resume,
-            show_progress=False,
-        )
+        try:
+            done = index_documents(
+                opened,
+                reporting.counted(documents, "Indexing", document_total(paths)),
+                max_tokens=chunk_tokens,
+                overlap=overlap,
+                batch_size=batch_size,
+                skip_unchanged=resume,
+                show_progress=False,
+            )
+        except MetadataError as error:
+            raise MetadataError(f"{error}, or keep others with --metadata") from error
         reporting.say(
             f"{done.documents} documents: {done.written} chunks stored, {done.unchanged} unchanged, "
             f"{done.removed} removed in {time.monotonic() - began:.1f} s; "

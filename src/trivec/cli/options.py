@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,8 +17,18 @@ Model = Annotated[
         "--model", "-m", help="A folder in BAAI/bge-m3's layout, or a Hugging Face id.", rich_help_panel="Model"
     ),
 ]
-Precision = Annotated[
-    str,
+
+
+class Precision(str, Enum):
+    """What numbers to compute with."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+PrecisionOption = Annotated[
+    Precision,
     typer.Option(help="fp32 (exact), bf16 (fast), or auto: bf16 where the processor has it.", rich_help_panel="Model"),
 ]
 Device = Annotated[str | None, typer.Option(help="Where to compute. Default: the CPU.", rich_help_panel="Model")]
@@ -69,11 +80,23 @@ DEFAULT_COLLECTION = "documents"
 
 
 def load_model(
-    name: str, precision: str, device: str | None, revision: str | None, offline: bool, threads: int | None
+    name: str, precision: Precision, device: str | None, revision: str | None, offline: bool, threads: int | None
 ) -> M3Model:
     """Load the model that the shared options name."""
     from trivec.model import M3Model  # loads OpenVINO, which `--help` must not
 
     return M3Model.load(
-        name, device=device, precision=precision, revision=revision, local_files_only=offline, num_threads=threads
+        name, device=device, precision=precision.value, revision=revision, local_files_only=offline, num_threads=threads
     )
+
+
+def require_head(there: bool, model: str, head: str, remedy: str) -> None:
+    """Refuse a command line that asks for vectors which the model has no head for, saying which option to change.
+
+    Raises:
+        MissingHeadError: the head is not there.
+    """
+    from trivec.errors import MissingHeadError
+
+    if not there:
+        raise MissingHeadError(f"{model} has no {head}_linear.pt, so it gives no {head} vectors: {remedy}")

@@ -8,11 +8,10 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from trivec.errors import TrivecError
@@ -32,6 +31,29 @@ def set_debug(on: bool) -> None:
     """Choose whether errors come with their traceback."""
     global _debug  # noqa: PLW0603 - one command line runs in a process
     _debug = on
+    if not on:
+        # huggingface_hub logs each of its many attempts to reach the hub; it reads this when it is imported.
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+
+
+def leave_with_the_reader() -> NoReturn:
+    """End the command, as the reader of its output has had enough, as `head` has: quietly, and not as a failure.
+
+    Raises:
+        SystemExit: always.
+    """
+    # Python would complain when it flushes at the end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(0)
+
+
+def settle_broken_pipes() -> None:
+    """Have every rich Console do so too, also those that typer makes for `--help`; its own way is to exit with 1."""
+
+    def leave(_console: Console) -> None:
+        leave_with_the_reader()
+
+    Console.on_broken_pipe = leave  # type: ignore[method-assign, assignment]
 
 
 def say(message: str) -> None:
@@ -39,11 +61,19 @@ def say(message: str) -> None:
     stderr.print(Text(message), soft_wrap=True)
 
 
-def counted(items: Iterable[T], description: str) -> Iterator[T]:
-    """Pass the items on, counting them on stderr where that is a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
-        yield from progress.track(items, description=description)
+def warn(message: str) -> None:
+    """Print a warning on stderr."""
+    stderr.print(Text.assemble(("warning: ", "yellow"), " ".join(message.split())), soft_wrap=True)
+
+
+def counted(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Pass the items on, counting them on stderr where that is a terminal and the work is long."""
+    from trivec.encoding import progress_bar  # loads NumPy, which `--help` must not
+
+    with progress_bar(total, description, "document", stderr.is_terminal) as progress:
+        for item in items:
+            yield item
+            progress.update()
 
 
 def reported(command: Callable[P, None]) -> Callable[P, None]:
@@ -61,8 +91,7 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
                 say("interrupted")
                 raise typer.Exit(INTERRUPTED) from None
             except BrokenPipeError:
-                # The reader, `head` for one, has had enough. Python would complain when it flushes at the end.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                leave_with_the_reader()
             except (typer.Exit, typer.BadParameter):
                 raise
             except Exception as error:  # the last place it can be caught; --debug shows all of it
@@ -83,4 +112,4 @@ def _report(error: Exception) -> int:
 
 def _show_warning(message: Warning | str, category: type[Warning], *_place: Any, **_more: Any) -> None:
     if issubclass(category, UserWarning):
-        stderr.print(Text.assemble(("warning: ", "yellow"), " ".join(str(message).split())), soft_wrap=True)
+        warn(str(message))

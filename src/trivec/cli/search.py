@@ -49,9 +49,15 @@ def search(
     mode: Annotated[Mode, typer.Option(help="Which vectors to search.")] = Mode.hybrid,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Hits to show.")] = 10,
     filter: Annotated[str, typer.Option(help="Milvus filter expression, passed on as it is.", show_default=False)] = "",
-    ranker: Annotated[Ranker, typer.Option(help="How hybrid search joins the two rankings.")] = Ranker.rrf,
-    dense_weight: Annotated[float, typer.Option(min=0, help="Weight of dense scores, --ranker weighted.")] = 0.4,
-    sparse_weight: Annotated[float, typer.Option(min=0, help="Weight of sparse scores, --ranker weighted.")] = 0.2,
+    ranker: Annotated[
+        Ranker | None, typer.Option(help="How hybrid search joins the two rankings. Default: rrf.")
+    ] = None,
+    dense_weight: Annotated[
+        float | None, typer.Option(min=0, help="Weight of dense scores, --ranker weighted. Default: 0.4.")
+    ] = None,
+    sparse_weight: Annotated[
+        float | None, typer.Option(min=0, help="Weight of sparse scores, --ranker weighted. Default: 0.2.")
+    ] = None,
     rerank: Annotated[
         Rerank | None, typer.Option(help="Order the best candidates by their token vectors (slower, better).")
     ] = None,
@@ -64,7 +70,7 @@ def search(
     token: options.Token = "",
     database: options.Database = "",
     model: options.Model = options.DEFAULT_MODEL,
-    precision: options.Precision = "auto",
+    precision: options.PrecisionOption = options.Precision.auto,
     device: options.Device = None,
     revision: options.Revision = None,
     offline: options.Offline = False,
@@ -82,13 +88,24 @@ def search(
     """
     if candidates is not None and candidates < limit:
         raise typer.BadParameter(f"--candidates {candidates} is below --limit {limit}")
+    if ranker is not None and mode is not Mode.hybrid:
+        raise typer.BadParameter(f"--ranker joins the two rankings of --mode hybrid, not of --mode {mode.value}")
+    weights = {"dense": dense_weight, "sparse": sparse_weight}
+    given = {name: weight for name, weight in weights.items() if weight is not None}
+    if given and ranker is not Ranker.weighted:
+        raise typer.BadParameter("--dense-weight and --sparse-weight need --ranker weighted")
     from trivec.milvus import RRF, M3Collection, Weighted
 
-    fusion = RRF() if ranker is Ranker.rrf else Weighted(dense_weight, sparse_weight)
+    try:
+        fusion = Weighted(**given) if ranker is Ranker.weighted else RRF()
+    except ValueError as error:
+        raise typer.BadParameter(f"--dense-weight and --sparse-weight: {error}") from error
     with (
         options.load_model(model, precision, device, revision, offline, threads) as loaded,
         M3Collection(collection, loaded, uri, token=token, db_name=database) as opened,
     ):
+        options.require_head(loaded.has_sparse or mode is Mode.dense, model, "sparse", "use --mode dense")
+        options.require_head(loaded.has_colbert or rerank is None, model, "colbert", "leave out --rerank")
         hits = opened.search(
             query,
             mode.value,
@@ -98,7 +115,7 @@ def search(
             rerank="colbert" if rerank else None,
             candidates=candidates,
         )
-        matched = opened.matched_tokens(query, hits) if loaded.has_sparse else [[] for _ in hits]
+        matched = opened.matched_words(query, hits) if loaded.has_sparse else [[] for _ in hits]
     if as_json:
         found = [
             {**dataclasses.asdict(hit), "matched": [[token, weight] for token, weight in tokens]}
@@ -116,20 +133,24 @@ def _table(hits: Sequence[Hit], matched: Sequence[Sequence[tuple[str, float]]]) 
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(show_edge=False, pad_edge=False, header_style="bold")
+    table = Table(show_edge=False, pad_edge=False, header_style="bold", show_lines=True)
     for name in ("score", "dense", "sparse"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("matched", style="green", max_width=24)
-    table.add_column("document", ratio=1)
+    table.add_column("document", ratio=1, overflow="fold")
     for hit, tokens in zip(hits, matched, strict=True):
         words = [token for token, _ in tokens if token.strip("\u2581")][:_WORDS_SHOWN]
-        text = " ".join(hit.text.split())
+        text = _printable(" ".join(hit.text.split()))
         shown = Text(text[:_CHARACTERS_SHOWN] + ("…" if len(text) > _CHARACTERS_SHOWN else ""))
-        shown.highlight_words([word for word in words if len(word) > 1], "green")
-        document = Text.assemble((hit.id, "bold"), "\n", shown)
-        scores = [_number(hit.score), _number(hit.dense_score), _number(hit.sparse_score)]
-        table.add_row(*scores, Text(" ".join(words)), document)
+        document = Text.assemble((_printable(hit.id), "bold"), "\n", shown)
+        if words:
+            document.append_text(Text.assemble("\n", ("matched: ", "dim"), (", ".join(words), "green")))
+        table.add_row(_number(hit.score), _number(hit.dense_score), _number(hit.sparse_score), document)
     return table
+
+
+def _printable(text: str) -> str:
+    """Return the text without control characters: a document must not be able to drive the reader's terminal."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def _number(score: float | None) -> str:

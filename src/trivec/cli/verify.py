@@ -11,7 +11,7 @@ from trivec.cli import options, reporting
 
 def verify(
     model: Annotated[str, typer.Argument(help="A folder in BAAI/bge-m3's layout, or a Hugging Face id.")],
-    precision: options.Precision = "fp32",
+    precision: options.PrecisionOption = options.Precision.fp32,
     device: options.Device = None,
     revision: options.Revision = None,
     offline: options.Offline = False,

@@ -9,6 +9,14 @@ Example:
     ...         print(hit.score, hit.text)
 """
 
+from trivec.errors import MissingExtraError
+
+try:
+    # Not `pymilvus` alone: without it, a namespace of that name is still there, for trivec's own import path.
+    import pymilvus.exceptions  # noqa: F401
+except ImportError as error:
+    raise MissingExtraError("milvus", "pymilvus") from error
+
 from trivec.milvus.collection import M3Collection
 from trivec.milvus.errors import CollectionMismatchError, MilvusError
 from trivec.milvus.fusion import RRF, Weighted

@@ -6,31 +6,38 @@ them encodes its best candidates again. This module knows nothing about files or
 
 from __future__ import annotations
 
+import threading
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import replace
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-import numpy as np
-from tqdm.auto import tqdm
-
-from trivec.documents import Document, as_document
-from trivec.milvus import rows, schema
+from trivec.documents import Document
+from trivec.encoding import TruncationWarning, progress_bar
+from trivec.milvus import rows, schema, searching
 from trivec.milvus.connection import Connection, is_lite, without_credentials
 from trivec.milvus.errors import CollectionMismatchError, MilvusError
-from trivec.milvus.fusion import RRF, Candidate, Weighted, ranked
+from trivec.milvus.fusion import RRF, Weighted
 from trivec.milvus.hits import Added, Hit
-from trivec.scoring import colbert_score, dense_score
+from trivec.milvus.matching import matched_words
 
 if TYPE_CHECKING:
-    from trivec.embeddings import M3Embeddings
     from trivec.model import M3Model
 
 Mode = Literal["dense", "sparse", "hybrid"]
 
 T = TypeVar("T")
+
+# Held while a collection is opened or made, so that threads that add first do not make it twice.
+_creation = threading.Lock()
+
+# Held while rows of Milvus Lite change: a flush of Milvus Lite 3.2.2 fails where another thread writes meanwhile, and a
+# row is replaced there in two requests.
+_lite_change = threading.RLock()
 
 # Documents encoded and then written at once: what an interrupted `add` loses at most. Small enough that the longest
 # rows (64 KiB each of text, metadata and weights) stay well below the 64 MiB that a server takes in a request.
@@ -38,9 +45,6 @@ _DOCUMENTS_PER_WRITE = 128
 
 # Queries in one request, and ids in one look-up: both bound the size of the answer.
 _QUERIES_PER_REQUEST = 100
-
-# A progress bar only appears on work that is still going after this many seconds.
-_PROGRESS_DELAY = 5.0
 
 
 class M3Collection:
@@ -69,11 +73,13 @@ class M3Collection:
     """
 
     def __init__(
-        self, name: str, model: M3Model, uri: str = "milvus.db", *, token: str = "", db_name: str = ""
+        self, name: str, model: M3Model, uri: str | Path = "milvus.db", *, token: str = "", db_name: str = ""
     ) -> None:
+        uri = str(uri)
         self.name = name
         self.model = model
         self._address = (uri, token, db_name)
+        self._change: AbstractContextManager[Any] = _lite_change if is_lite(uri) else nullcontext()
         self._connection: Connection | None = None
         self._limits: schema.Limits | None = None  # known once the collection is there and fits the model
         # Opening a Milvus Lite file makes it; a search in a file whose name is mistyped should not leave one behind.
@@ -121,11 +127,12 @@ class M3Collection:
         skip_unchanged: bool = False,
         show_progress: bool = True,
     ) -> Added:
-        """Encode documents and store them; a document replaces the one that has its id.
+        """Encode documents and store them; a document replaces the one that has its id, metadata and all.
 
         Documents are read, encoded and stored as they come, so `documents` may be a generator over more than fits in
-        memory. If the call is interrupted, what has been stored stays; call it again with the same documents to store
-        the rest, with `skip_unchanged=True` to be quick about it.
+        memory; only their ids are kept, to notice those that come twice. If the call is interrupted, what has been
+        stored stays; call it again with the same documents to store the rest, with `skip_unchanged=True` to be quick
+        about it.
 
         Args:
             documents: Each a `trivec.documents.Document`, a dict with "text" and optionally "id" and "metadata", or a
@@ -144,33 +151,60 @@ class M3Collection:
             DocumentError: a document cannot be stored whole, for instance because its text is longer than the 65,535
                 bytes a Milvus VARCHAR holds. Documents before it may have been stored.
             MilvusError: Milvus refused a request.
+
+        Warns:
+            TruncationWarning: documents had more tokens than are encoded.
+            UserWarning: documents had the same id, so only the last of them is stored.
         """
+        added, repeated = self._add(documents, batch_size, max_length, skip_unchanged, show_progress)
+        warn_of_repeated_ids(repeated, "the last document of each is kept")
+        return added
+
+    def _add(
+        self,
+        documents: Iterable[Document | Mapping[str, Any] | str],
+        batch_size: int,
+        max_length: int | None,
+        skip_unchanged: bool,
+        show_progress: bool,
+    ) -> tuple[Added, int]:
+        """As `add`, which warns of what this returns besides: how many ids occurred more than once."""
         limits = self._limits or self._create()
         total = len(documents) if isinstance(documents, Sized) else None
-        written = unchanged = 0
-        with tqdm(
-            total=total, desc="Adding", unit="document", delay=_PROGRESS_DELAY, disable=not show_progress
-        ) as progress:
-            for batch in _batches(_checked(documents, limits), _DOCUMENTS_PER_WRITE):
-                # A server refuses a request that holds an id twice; the last one wins, as it would in two requests.
-                by_id = {document.id: document for document in batch}
-                known = self._unchanged(by_id) if skip_unchanged else frozenset()
-                new = [document for identifier, document in by_id.items() if identifier not in known]
-                self._write(new, batch_size, max_length)
-                written += len(new)
-                unchanged += len(known)
-                progress.update(len(batch))
-        if written:
-            with self._request("flush") as client:
-                client.flush(self.name)  # until then Milvus Lite searches rows one by one, a hundred times slower
-        return Added(written, unchanged)
+        written = unchanged = truncated = 0
+        seen: set[str] = set()
+        repeated: set[str] = set()
+        try:
+            with progress_bar(total, "Adding", "document", show_progress) as progress:
+                for batch in _batches(rows.checked(documents, limits), _DOCUMENTS_PER_WRITE):
+                    for document in batch:
+                        (repeated if document.id in seen else seen).add(document.id)
+                    # A server refuses a request that holds an id twice; the last one wins, as it would in two requests.
+                    by_id = {document.id: document for document in batch}
+                    known = self._unchanged(by_id) if skip_unchanged else frozenset()
+                    new = [document for identifier, document in by_id.items() if identifier not in known]
+                    truncated += self._write(new, batch_size, max_length)
+                    written += len(new)
+                    unchanged += len(known)
+                    progress.update(len(batch))
+        except BaseException:
+            if written:
+                with suppress(MilvusError):  # what stopped the add is what the caller has to know
+                    self._flush()
+            raise
+        # With nothing written too when finishing an interrupted add, which may have been stopped before its flush.
+        if written or skip_unchanged:
+            self._flush()
+        if truncated:
+            warnings.warn(TruncationWarning(truncated, written, max_length or self.model.max_length), stacklevel=3)
+        return Added(written, unchanged), len(repeated)
 
     def delete(self, ids: Iterable[str]) -> None:
         """Delete the documents with these ids; ids that are not there are passed over."""
         if self._limits is None:
             return
         for group in _batches(ids, _QUERIES_PER_REQUEST):
-            with self._request("delete") as client:
+            with self._change, self._request("delete") as client:
                 client.delete(self.name, filter=rows.id_filter(group))
 
     def known_ids(self, ids: Iterable[str]) -> set[str]:
@@ -235,8 +269,9 @@ class M3Collection:
             MilvusError: the collection does not exist, or Milvus refused the search, for instance for its filter.
             MissingHeadError: the mode needs weights or token vectors that the model has no head for.
             ValueError: an argument is out of range or not one of those named.
+            TypeError: `ranker` is neither of the two.
         """
-        depth = _depth(mode, limit, ranker, rerank, candidates)
+        depth = searching.depth(mode, limit, ranker, rerank, candidates)
         texts = [queries] if isinstance(queries, str) else list(queries)
         if self._limits is None:
             raise MilvusError(self._missing())
@@ -249,30 +284,35 @@ class M3Collection:
             return_colbert_vecs=rerank is not None,
             show_progress=False,
         )
+        nearest = partial(self._nearest, depth=depth, filter=filter)
         if mode == "hybrid":
-            found = self._hybrid(encoded, depth, filter, ranker or RRF())
+            found = searching.hybrid(encoded, ranker or RRF(), nearest, self._stored)
+        elif mode == "dense":
+            found = searching.dense(encoded, nearest)
         else:
-            found = self._single(encoded, mode, depth, filter)
+            found = searching.sparse(encoded, nearest)
         if rerank is not None:
-            found = self._reranked(encoded, found)
+            found = searching.reranked(encoded, found, self.model)
         hits = [ranking[:limit] for ranking in found]
         return hits[0] if isinstance(queries, str) else hits
 
-    def matched_tokens(self, query: str, hits: Sequence[Hit]) -> list[list[tuple[str, float]]]:
-        """Return for each hit the tokens it shares with the query and what each adds to the sparse score, best first.
+    def matched_words(self, query: str, hits: Sequence[Hit]) -> list[list[tuple[str, float]]]:
+        """Return for each hit the words it shares with the query and what each adds to the sparse score, best first.
+
+        Words are as the query spells them; of a word that is shared in part, that part.
 
         Raises:
             MissingHeadError: the model has no sparse head.
         """
         sparse = self.model.encode([query], return_dense=False, return_sparse=True, show_progress=False).sparse
         weights = rows.sparse_weights(sparse[0])  # type: ignore[index]  # return_sparse was asked for
+        tokens = self.model.tokenizer.tokens_with_spans(query)
         stored = self._stored([hit.id for hit in hits], ["sparse"])
         matched = []
         for hit in hits:
             document = stored.get(hit.id, {}).get("sparse", {})
             shared = {token: weight * document[token] for token, weight in weights.items() if token in document}
-            best = sorted(shared.items(), key=lambda pair: -pair[1])
-            matched.append([(self.model.tokenizer.token_text(token), weight) for token, weight in best])
+            matched.append(matched_words(query, tokens, shared))
         return matched
 
     def _open(self) -> None:
@@ -285,19 +325,32 @@ class M3Collection:
                 raise CollectionMismatchError(
                     f"collection {self.name!r} in {self.place} cannot hold these vectors: {'; '.join(differences)}"
                 )
-            client.load_collection(self.name)
+            schema.load(client, self.name)
             self._limits = schema.limits(client, self.name)
 
     def _create(self) -> schema.Limits:
-        if self._connection is None:
-            uri, token, db_name = self._address
-            self._connection = Connection(uri, token=token, db_name=db_name)
-        self._open()  # another process may have made it in the meantime
-        if self._limits is None:
-            with self._request("create") as client:
-                schema.create(client, self.name, self.model.dim["dense"])
-            self._limits = schema.Limits()
-        return self._limits
+        with _creation:
+            if self._connection is None:
+                uri, token, db_name = self._address
+                self._connection = Connection(uri, token=token, db_name=db_name)
+            if self._limits is None:
+                self._open()  # another thread or process may have made it in the meantime
+            if self._limits is None:
+                try:
+                    with self._request("create") as client:
+                        schema.create(client, self.name, self.model.dim["dense"])
+                        schema.load(client, self.name)
+                    self._limits = schema.Limits()
+                except MilvusError:
+                    self._open()  # another process may have made it since
+                    if self._limits is None:
+                        raise
+            return self._limits
+
+    def _flush(self) -> None:
+        """Have Milvus index what was written; until then Milvus Lite searches row by row, a hundred times slower."""
+        with self._change, self._request("flush") as client:
+            client.flush(self.name)
 
     def _request(self, doing: str) -> Any:
         if self._connection is None:
@@ -316,25 +369,19 @@ class M3Collection:
             names = ", ".join(sorted(client.list_collections())) or "none"
         return f"{self.place} has no collection {self.name!r} (it has: {names}): index documents first"
 
-    def _write(self, documents: Sequence[Document], batch_size: int, max_length: int | None) -> None:
+    def _write(self, documents: Sequence[Document], batch_size: int, max_length: int | None) -> int:
+        """Encode and store documents; return how many were cut to the longest length, of which `add` warns once."""
         if not documents:
-            return
-        embeddings = self.model.encode(
-            [document.text for document in documents],
-            batch_size=batch_size,
-            max_length=max_length,
-            return_dense=True,
-            return_sparse=self.model.has_sparse,
-            return_colbert_vecs=False,
-            show_progress=False,
-        )
-        unused_token_id = self.model.tokenizer.unused_ids[0]
-        new = [
-            rows.row(document, embedding, unused_token_id)
-            for document, embedding in zip(documents, embeddings, strict=True)
-        ]
-        with self._request("add documents") as client:
-            client.upsert(self.name, new)
+            return 0
+        new, truncated = rows.encoded(documents, self.model, batch_size, max_length)
+        with self._change:
+            if is_lite(self._address[0]):
+                # Milvus Lite 3.2.2 merges a row into the one that has its id: metadata left out would stay. If the
+                # process ends in between, running the same add again stores the documents, as after any interruption.
+                self.delete(self.known_ids(document.id for document in documents))
+            with self._request("add documents") as client:
+                client.upsert(self.name, new)
+        return truncated
 
     def _unchanged(self, documents: Mapping[str, Document]) -> frozenset[str]:
         """Return the ids of those documents that the collection holds with the same text and metadata."""
@@ -377,144 +424,15 @@ class M3Collection:
                 )
         return found
 
-    def _nearest_dense(self, encoded: M3Embeddings, depth: int, filter: str) -> list[list[Mapping[str, Any]]]:
-        return self._nearest("dense", list(_present(encoded.dense)), depth, filter)
 
-    def _nearest_sparse(
-        self, weights: Sequence[Mapping[int, float]], depth: int, filter: str
-    ) -> list[list[Mapping[str, Any]]]:
-        """As `_nearest`; a query without lexical weights is not sent, and a row that shares no token is no hit."""
-        asked = iter(self._nearest("sparse", [query for query in weights if query], depth, filter))
-        return [[hit for hit in next(asked) if hit["distance"] > 0] if query else [] for query in weights]
-
-    def _single(self, encoded: M3Embeddings, mode: Mode, depth: int, filter: str) -> list[list[Hit]]:
-        if mode == "dense":
-            found = self._nearest_dense(encoded, depth, filter)
-        else:
-            found = self._nearest_sparse(_query_weights(encoded), depth, filter)
-        return [
-            [_hit(row, row["distance"], **{f"{mode}_score": float(row["distance"])}) for row in ranking]
-            for ranking in found
-        ]
-
-    def _hybrid(self, encoded: M3Embeddings, depth: int, filter: str, ranker: RRF | Weighted) -> list[list[Hit]]:
-        weights = _query_weights(encoded)
-        dense = self._nearest_dense(encoded, depth, filter)
-        sparse = self._nearest_sparse(weights, depth, filter)
-        # A row that only one search brought lacks the other's score: its stored vectors give it.
-        in_both = [
-            {row["id"] for row in dense_rows} & {row["id"] for row in sparse_rows}
-            for dense_rows, sparse_rows in zip(dense, sparse, strict=True)
-        ]
-        lacking = {
-            row["id"]
-            for both, dense_rows, sparse_rows in zip(in_both, dense, sparse, strict=True)
-            for row in (*dense_rows, *sparse_rows)
-            if row["id"] not in both
-        }
-        stored = self._stored(lacking, ["dense", "sparse"])
-        return [
-            _fused(query, query_weights, dense_rows, sparse_rows, stored=stored, ranker=ranker)
-            for query, query_weights, dense_rows, sparse_rows in zip(
-                _present(encoded.dense), weights, dense, sparse, strict=True
-            )
-        ]
-
-    def _reranked(self, encoded: M3Embeddings, found: Sequence[Sequence[Hit]]) -> list[list[Hit]]:
-        """Order each query's hits by MaxSim; a text that several queries found is encoded once."""
-        texts = {hit.id: hit.text for ranking in found for hit in ranking}
-        vectors = self.model.encode(
-            list(texts.values()),
-            return_dense=False,
-            return_sparse=False,
-            return_colbert_vecs=True,
-            show_progress=False,
-        ).colbert_vecs
-        by_id = dict(zip(texts, _present(vectors), strict=True))
-        queries = _present(encoded.colbert_vecs)
-        scored = [
-            [replace(hit, score=float(colbert_score(query, by_id[hit.id]))) for hit in ranking]
-            for query, ranking in zip(queries, found, strict=True)
-        ]
-        return [sorted(ranking, key=lambda hit: (-hit.score, hit.id)) for ranking in scored]
-
-
-def _fused(
-    query: np.ndarray,
-    weights: Mapping[int, float],
-    dense_rows: Sequence[Mapping[str, Any]],
-    sparse_rows: Sequence[Mapping[str, Any]],
-    *,
-    stored: Mapping[str, Mapping[str, Any]],
-    ranker: RRF | Weighted,
-) -> list[Hit]:
-    """Fuse one query's two rankings."""
-    dense = {row["id"]: (rank, float(row["distance"])) for rank, row in enumerate(dense_rows, start=1)}
-    sparse = {row["id"]: (rank, float(row["distance"])) for rank, row in enumerate(sparse_rows, start=1)}
-    by_id = {row["id"]: row for row in (*dense_rows, *sparse_rows)}
-    candidates = {}
-    for identifier in by_id:
-        vectors = stored.get(identifier, {})
-        dense_rank, from_dense = dense.get(identifier) or (None, _dense_score(query, vectors["dense"]))
-        sparse_rank, from_sparse = sparse.get(identifier) or (None, rows.sparse_score(weights, vectors["sparse"]))
-        candidates[identifier] = Candidate(from_dense, from_sparse, dense_rank, sparse_rank)
-    return [
-        _hit(
-            by_id[identifier],
-            score,
-            dense_score=candidates[identifier].dense_score,
-            sparse_score=candidates[identifier].sparse_score,
-        )
-        for identifier, score in ranked(candidates, ranker)
-    ]
-
-
-def _dense_score(query: np.ndarray, stored: Sequence[float]) -> float:
-    return dense_score(query, np.array(stored, dtype=np.float32))
-
-
-def _hit(row: Mapping[str, Any], score: float, **scores: float) -> Hit:
-    entity = row["entity"]
-    return Hit(row["id"], entity["text"], float(score), rows.metadata(entity), **scores)
-
-
-def _query_weights(encoded: M3Embeddings) -> list[dict[int, float]]:
-    return [rows.sparse_weights(row) for row in _present(encoded.sparse)]
-
-
-def _depth(mode: str, limit: int, ranker: RRF | Weighted | None, rerank: str | None, candidates: int | None) -> int:
-    """Check a search's arguments and return how many rows each search brings."""
-    if mode not in ("dense", "sparse", "hybrid"):
-        raise ValueError(f"mode is {mode!r}: it must be 'dense', 'sparse' or 'hybrid'")
-    if rerank not in (None, "colbert"):
-        raise ValueError(f"rerank is {rerank!r}: it must be 'colbert' or None")
-    if ranker is not None and mode != "hybrid":
-        raise ValueError(f"a ranker fuses the two rankings of a hybrid search; mode is {mode!r}")
-    if limit < 1:
-        raise ValueError(f"limit is {limit}: it must be at least 1")
-    if candidates is not None and candidates < limit:
-        raise ValueError(f"candidates is {candidates}: it must be at least limit ({limit})")
-    if mode != "hybrid" and rerank is None:
-        return limit
-    return limit * 3 if candidates is None else candidates
+def warn_of_repeated_ids(repeated: int, outcome: str) -> None:
+    """Warn, at the caller of the function that calls this, of ids that occurred more than once in what was added."""
+    if repeated:
+        ids = "1 id occurs" if repeated == 1 else f"{repeated} ids occur"
+        warnings.warn(f"{ids} more than once; {outcome}", UserWarning, stacklevel=3)
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
-
-
-def _checked(documents: Iterable[Document | Mapping[str, Any] | str], limits: schema.Limits) -> Iterator[Document]:
-    if isinstance(documents, str | Mapping):
-        raise TypeError(f"documents is a single {type(documents).__name__}: give a list of documents")
-    for position, item in enumerate(documents):
-        document = as_document(item, position)
-        rows.check(document, limits)
-        yield document
-
-
-def _present(vectors: T | None) -> T:
-    if vectors is None:
-        raise TypeError("the model returned no vectors of a kind that was asked for")
-    return vectors

@@ -14,19 +14,20 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+
+import grpc
+from pymilvus import MilvusClient
+from pymilvus.exceptions import MilvusException
 
 from trivec.errors import MissingExtraError
 from trivec.milvus.errors import MilvusError
 
-try:
-    from pymilvus import MilvusClient
-    from pymilvus.exceptions import MilvusException
-except ImportError as error:
-    raise MissingExtraError("milvus", "pymilvus") from error
-
 _LITE_SUFFIX = ".db"
 _SERVER_SCHEMES = ("http", "https", "tcp", "unix")
+
+# pymilvus pings its server every ten seconds. Milvus Lite's, in this process, answers the third ping without a request
+# between by hanging up ("too_many_pings" on stderr), as happens while a large batch is encoded.
+_LITE_CHANNEL = {"grpc.keepalive_time_ms": 2**31 - 1, "grpc.keepalive_permit_without_calls": 0}
 
 # How many open `Connection`s of this process use a Milvus Lite file that trivec opened, by absolute path.
 _lite_users: dict[str, int] = {}
@@ -64,10 +65,14 @@ class Connection:
             self.client = self._connect(uri, token, db_name)
 
     def _connect(self, uri: str, token: str, db_name: str) -> Any:
+        # "dedicated": a connection of its own, so that closing it closes it.
+        options: dict[str, Any] = {"dedicated": True}
+        if self._lite_path is not None:
+            options["grpc_options"] = _LITE_CHANNEL
         was_open = self._lite_path is not None and _lite_is_open(self._lite_path)
         with _quiet_logs() as logged:
             try:
-                client = MilvusClient(uri, token=token, db_name=db_name)
+                client = MilvusClient(uri, token=token, db_name=db_name, **options)
             except MilvusException as error:
                 raise MilvusError(self._why_not(error, logged)) from error
         if self._lite_path is not None and (self._lite_path in _lite_users or not was_open):
@@ -93,7 +98,7 @@ class Connection:
         with _quiet_logs():
             try:
                 yield self.client
-            except MilvusException as error:
+            except (MilvusException, grpc.RpcError) as error:
                 raise MilvusError(f"{doing}: {_one_line(error)}") from error
 
     def close(self) -> None:
@@ -122,11 +127,15 @@ def without_credentials(uri: str) -> str:
 
     >>> without_credentials("https://root:Milvus@host:19530/books")
     'https://host:19530/books'
+    >>> without_credentials("root:Milvus@host:19530")
+    'host:19530'
     """
-    if "://" not in uri:
+    if is_lite(uri):
         return uri
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        scheme, rest = "", uri
+    return scheme + separator + rest.rpartition("@")[2]  # the last one: a password may hold an @ or a / itself
 
 
 def _check_lite_path(path: Path) -> None:
@@ -136,6 +145,8 @@ def _check_lite_path(path: Path) -> None:
         raise MissingExtraError("milvus", "milvus-lite") from error
     if not path.absolute().parent.is_dir():
         raise MilvusError(f"cannot open {path}: the folder {path.absolute().parent} does not exist")
+    # Where the application sets up no logging, Python would print Milvus Lite's tracebacks on stderr.
+    logging.getLogger("milvus_lite").addHandler(logging.NullHandler())
     if path.is_file():
         raise MilvusError(
             f"{path} is a single file, not a Milvus Lite 3 database (a folder): it may come from Milvus Lite 2; "
@@ -149,8 +160,12 @@ def _lite_is_open(path: str) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
-    message = error.message if isinstance(error, MilvusException) else str(error)
-    return " ".join(str(message).split())
+    message = str(error)
+    if isinstance(error, MilvusException):
+        message = str(error.message)
+    elif isinstance(error, grpc.Call):  # what a refused request raises; its str() spans lines
+        message = str(error.details())
+    return " ".join(message.split())
 
 
 class _Quiet(logging.Filter):

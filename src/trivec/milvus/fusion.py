@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class RRF:
     k: float = 60
 
     def __post_init__(self) -> None:
-        if self.k <= 0:
+        if not 0 < self.k < inf:
             raise ValueError(f"k of RRF is {self.k}: it must be positive")
 
     def score(self, candidate: Candidate) -> float:
@@ -58,8 +59,9 @@ class Weighted:
     sparse: float = 0.2
 
     def __post_init__(self) -> None:
-        if min(self.dense, self.sparse) < 0 or self.dense + self.sparse == 0:
-            raise ValueError(f"weights {self.dense} and {self.sparse}: none may be negative, one must be positive")
+        # Written so that NaN, with which every comparison is false, is refused too.
+        if not (0 <= self.dense < inf and 0 <= self.sparse < inf and self.dense + self.sparse > 0):
+            raise ValueError(f"weights {self.dense} and {self.sparse}: must be finite, none negative, one positive")
 
     def score(self, candidate: Candidate) -> float:
         """Return the fused score of a candidate."""

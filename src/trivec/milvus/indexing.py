@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from trivec.chunking import chunk_documents, chunk_id
 from trivec.documents import Document
-from trivec.milvus.collection import M3Collection
+from trivec.milvus.collection import M3Collection, warn_of_repeated_ids
 
 # Documents whose left-over chunks are looked for at once.
 _DOCUMENTS_PER_LOOK = 100
@@ -35,18 +36,21 @@ def index_documents(
     documents: Iterable[Document],
     *,
     max_tokens: int = 512,
-    overlap: int = 64,
+    overlap: int | None = None,
     batch_size: int = 16,
     skip_unchanged: bool = False,
     show_progress: bool = True,
 ) -> Indexed:
     """Cut documents into chunks and store these; run again, it replaces them.
 
+    The chunks that a shortened document no longer has are removed once all are stored, so the ids of all documents
+    stay in memory until then.
+
     Args:
         collection: Where to store them.
         documents: The documents; a generator is read as it is needed.
         max_tokens: The longest chunk, in tokens.
-        overlap: Tokens that neighbouring chunks share.
+        overlap: Tokens that neighbouring chunks share; None: as in `chunk_text`.
         batch_size: As in `M3Model.encode`.
         skip_unchanged: As in `M3Collection.add`.
         show_progress: Show a progress bar when it takes long.
@@ -56,24 +60,33 @@ def index_documents(
 
     Raises:
         What `M3Collection.add`, `chunk_text` and the iterable raise.
+
+    Warns:
+        UserWarning: documents had the same id, so only the chunks of the last of them stay.
     """
-    seen = removed = 0
+    seen = 0
+    last_chunks: dict[str, int] = {}
+    repeated: set[str] = set()
 
     def chunks() -> Iterator[Document]:
-        nonlocal seen, removed
-        last_chunks: dict[str, int] = {}
+        nonlocal seen
         for document in documents:
+            if document.id in last_chunks:
+                repeated.add(document.id)
             pieces = chunk_documents([document], collection.model.tokenizer, max_tokens=max_tokens, overlap=overlap)
             for number, piece in enumerate(pieces, start=1):
                 yield piece
                 last_chunks[document.id] = number
             seen += 1
-            if len(last_chunks) == _DOCUMENTS_PER_LOOK:
-                removed += _remove_leftovers(collection, last_chunks)
-                last_chunks.clear()
-        removed += _remove_leftovers(collection, last_chunks)
 
-    added = collection.add(chunks(), batch_size=batch_size, skip_unchanged=skip_unchanged, show_progress=show_progress)
+    # Not `add`, which would count the repeated ids of chunks.
+    added, _ = collection._add(chunks(), batch_size, None, skip_unchanged, show_progress)
+    warn_of_repeated_ids(len(repeated), "the last document of each is kept: are ids of several files the same?")
+    # Only now is every chunk stored: a document may come twice, the second time with fewer.
+    removed = 0
+    ends = iter(last_chunks.items())
+    while group := dict(islice(ends, _DOCUMENTS_PER_LOOK)):
+        removed += _remove_leftovers(collection, group)
     return Indexed(seen, added.written, added.unchanged, removed)
 
 

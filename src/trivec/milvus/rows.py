@@ -6,12 +6,18 @@ This module knows nothing about connections or searching.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+import threading
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from trivec.documents import Document, DocumentError
+from trivec.documents import Document, DocumentError, MetadataError, as_document
 from trivec.embeddings import M3Embedding
+from trivec.encoding import TruncationWarning
 from trivec.milvus.schema import Limits
+
+if TYPE_CHECKING:
+    from trivec.model import M3Model
 
 FIELDS = ("id", "text", "dense", "sparse")
 
@@ -21,13 +27,32 @@ METADATA_BYTES = 65_536
 # The weight of the one entry of a document without lexical weights.
 _PLACEHOLDER_WEIGHT = 1.0
 
+# Held while the model's warnings are recorded, as Python has one place for them in the process.
+_recording = threading.Lock()
+
+
+def checked(documents: Iterable[Document | Mapping[str, Any] | str], limits: Limits) -> Iterator[Document]:
+    """Yield what users pass as documents as such, each checked.
+
+    Raises:
+        TypeError: there is a single document, not several, or one is of another type.
+        DocumentError: as `check`, or a dict is no document.
+    """
+    if isinstance(documents, str | Mapping):
+        raise TypeError(f"documents is a single {type(documents).__name__}: give a list of documents")
+    for position, item in enumerate(documents):
+        document = as_document(item, position)
+        check(document, limits)
+        yield document
+
 
 def check(document: Document, limits: Limits) -> None:
     """Refuse a document that Milvus cannot store whole.
 
     Raises:
         DocumentError: the id is empty, too long or holds a control character; the text is too long or cannot be written
-            as UTF-8; the metadata is too long, is not JSON, or uses the name of a field.
+            as UTF-8.
+        MetadataError: the metadata is too long, is not JSON, or uses the name of a field.
     """
     name = f"document {document.id[:80]!r}"
     if not document.id or any(character < " " or character == "\x7f" for character in document.id):
@@ -39,19 +64,46 @@ def check(document: Document, limits: Limits) -> None:
             f"{name}: its text has {length:,} bytes of UTF-8, but the collection holds {limits.text_bytes:,}: "
             "cut it into chunks (trivec.chunking.chunk_documents)"
         )
-    if not document.metadata:
-        return
-    for key in document.metadata:
+    length = 0
+    for key, value in document.metadata.items():
         if not isinstance(key, str) or key in FIELDS or key == "$meta":
-            raise DocumentError(f"{name}: its metadata cannot be called {key!r}: rename or leave out that key")
-    try:
-        length = len(json.dumps(document.metadata, ensure_ascii=False, allow_nan=False).encode())
-    except (TypeError, ValueError) as error:  # UnicodeEncodeError is a ValueError
-        raise DocumentError(f"{name}: its metadata is not JSON: {error}") from error
+            raise MetadataError(f"{name}: its metadata cannot be called {key!r}: rename or leave out that key")
+        try:
+            length += len(json.dumps({key: value}, ensure_ascii=False, allow_nan=False).encode())
+            _check_integers(value)
+        except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
+            raise MetadataError(
+                f"{name}: Milvus cannot hold its metadata {key!r} ({error}): convert or leave out that key"
+            ) from error
     if length > METADATA_BYTES:
-        raise DocumentError(
+        raise MetadataError(
             f"{name}: its metadata has {length:,} bytes of JSON, but Milvus holds {METADATA_BYTES:,}: leave fields out"
         )
+
+
+def encoded(
+    documents: Sequence[Document], model: M3Model, batch_size: int, max_length: int | None
+) -> tuple[list[dict[str, Any]], int]:
+    """Return the rows of documents, and how many documents were cut to the longest length, without a warning."""
+    with _recording, warnings.catch_warnings(record=True) as recorded:
+        warnings.simplefilter("always", TruncationWarning)
+        embeddings = model.encode(
+            [document.text for document in documents],
+            batch_size=batch_size,
+            max_length=max_length,
+            return_dense=True,
+            return_sparse=model.has_sparse,
+            return_colbert_vecs=False,
+            show_progress=False,
+        )
+    truncated = 0
+    for warning in recorded:
+        if isinstance(warning.message, TruncationWarning):
+            truncated += warning.message.truncated
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    unused_token_id = model.tokenizer.unused_ids[0]
+    return [row(*pair, unused_token_id) for pair in zip(documents, embeddings, strict=True)], truncated
 
 
 def row(document: Document, embedding: M3Embedding, unused_token_id: int) -> dict[str, Any]:
@@ -90,6 +142,16 @@ def id_filter(ids: Sequence[str]) -> str:
 def sparse_score(query: Mapping[int, float], stored: Mapping[int, float]) -> float:
     """Return the lexical score: the sum over shared token ids of the product of weights."""
     return sum((weight * stored[token_id] for token_id, weight in query.items() if token_id in stored), 0.0)
+
+
+def _check_integers(value: Any) -> None:
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError(f"{value} is beyond 64 bits")
+    if isinstance(value, Mapping):
+        value = value.values()
+    if not isinstance(value, str | int | float | None):
+        for element in value:
+            _check_integers(element)
 
 
 def _utf8_bytes(name: str, field: str, value: str) -> int:
