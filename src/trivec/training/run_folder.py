@@ -1,0 +1,148 @@
+"""The folder of a training run: CSV logs, the checkpoint to resume from, and the best weights so far.
+
+Every file but the logs is written beside its place and moved there, so that a run killed at any moment leaves a whole
+checkpoint. It knows tensors and numbers, not what they mean.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+CHECKPOINT = "checkpoint.pt"
+BEST = "best.safetensors"
+LOG = "log.csv"
+EVALUATION_LOG = "evaluation.csv"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        step: Steps done.
+        tokens: Tokens trained on, padding left out.
+        seconds: Time spent, that before a resume included.
+        best_step: Step of the best evaluation, None before the first.
+        best_name: Name of the figure that decides.
+        best_value: Its best value.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    best_step: int | None = None
+    best_name: str | None = None
+    best_value: float | None = None
+
+    def advanced(self, *, seconds: float, tokens: int) -> Progress:
+        """One step further."""
+        return replace(self, step=self.step + 1, seconds=seconds, tokens=self.tokens + tokens)
+
+    def with_best(self, name: str, value: float) -> Progress:
+        """With a new best evaluation at the present step."""
+        return replace(self, best_step=self.step, best_name=name, best_value=value)
+
+
+class RunFolder:
+    """Reads and writes the files of a run.
+
+    Args:
+        path: The folder; it is created.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+
+    def log(self, row: dict[str, str | float]) -> None:
+        """Add a line to the step log."""
+        _append(self.path / LOG, row)
+
+    def log_evaluation(self, row: dict[str, float]) -> None:
+        """Add a line to the log of evaluations."""
+        _append(self.path / EVALUATION_LOG, dict(row))
+
+    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+        """Write the checkpoint that `resume` reads."""
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "progress": asdict(progress)}
+        temporary = self.path / f".{CHECKPOINT}.{os.getpid()}"
+        torch.save(state, temporary)
+        temporary.replace(self.path / CHECKPOINT)
+
+    def resume(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
+        """Load the checkpoint into model and optimiser, and cut the logs to its step.
+
+        Returns:
+            How far the run was; None where there is no checkpoint (logs of an earlier try are removed).
+        """
+        file = self.path / CHECKPOINT
+        if not file.exists():
+            for name in (LOG, EVALUATION_LOG):
+                (self.path / name).unlink(missing_ok=True)
+            return None
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        progress = Progress(**state["progress"])
+        for name in (LOG, EVALUATION_LOG):
+            _cut(self.path / name, progress.step)
+        return progress
+
+    def save_best(self, model: nn.Module) -> None:
+        """Write the model's weights as the best so far."""
+        temporary = self.path / f".{BEST}.{os.getpid()}"
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
+        temporary.replace(self.path / BEST)
+
+    def load_best(self, model: nn.Module) -> None:
+        """Load the best weights into the model."""
+        model.load_state_dict(load_file(self.path / BEST))
+
+
+def _append(file: Path, row: dict[str, Any]) -> None:
+    """Add a row to a CSV file; a column seen for the first time is added to the header of the whole file."""
+    columns: list[str] = []
+    if file.exists():
+        with file.open(newline="", encoding="utf-8") as lines:
+            columns = next(csv.reader(lines), [])
+    new = [name for name in row if name not in columns]
+    if new and columns:
+        rows = _rows(file)
+        _write(file, columns + new, rows)
+    columns += new
+    with file.open("a", newline="", encoding="utf-8") as lines:
+        writer = csv.DictWriter(lines, columns)
+        if lines.tell() == 0:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+def _write(file: Path, columns: list[str], rows: list[dict[str, str]]) -> None:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    with temporary.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.DictWriter(lines, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    temporary.replace(file)
+
+
+def _cut(file: Path, last_step: int) -> None:
+    """Drop the rows behind a step: the resumed run writes them again."""
+    if file.exists():
+        rows = _rows(file)
+        kept = [row for row in rows if int(row["step"]) <= last_step]
+        if len(kept) < len(rows):
+            _write(file, list(rows[0]), kept)

@@ -1,0 +1,88 @@
+"""What nano starts from: an encoder that is a weighted bag of words, the words being those of `nano_words.py`.
+
+Three dimensions of the hidden state are kept apart: a piece's gain, its idf, and a mark of `<s>`. The first layer's
+attention is set so that `<s>` takes the mean of all tokens weighted by exp(gain), and other tokens look at `<s>` alone,
+which has nothing to add. Lexical weights start as idf, token vectors as word vectors. The other layers start small.
+The control, `near_identity`, is the same architecture with random weights that leave a token (nearly) itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from trivec.training.m3 import TrainableM3
+
+GAIN, IDF, MARK, RESERVED = 0, 1, 2, 3
+EMBEDDING_SCALE = 0.05
+MARK_LEFT = 1.6  # behind the first LayerNorm: enough to address `<s>`, too little to be seen in its mean
+SINK_SCORE = 6.0  # attention score of `<s>` for every other token
+
+
+def near_identity(model: TrainableM3) -> None:
+    """Make random weights leave tokens nearly what they are: faint positions and small residual branches."""
+    with torch.no_grad():
+        model.encoder.embeddings.word_embeddings.weight.mul_(EMBEDDING_SCALE / 0.02)
+        model.encoder.embeddings.position_embeddings.weight.mul_(0.1)
+        model.encoder.embeddings.token_type_embeddings.weight.zero_()
+        for layer in model.encoder.encoder.layer:
+            layer.attention.output.dense.weight.mul_(0.3)
+            layer.output.dense.weight.mul_(0.3)
+        if model.sparse_linear is not None:
+            model.sparse_linear.weight.mul_(0.1)
+            model.sparse_linear.bias.fill_(0.15)
+
+
+def weighted_bag_of_words(model: TrainableM3, vectors: np.ndarray, gains: np.ndarray, idf: np.ndarray) -> None:
+    """Set a freshly created model so that it starts as a weighted bag of words.
+
+    Args:
+        model: The model.
+        vectors: (pieces, hidden size - 3) word vectors of unit length.
+        gains: (pieces,) log of each piece's weight in the mean.
+        idf: (pieces,).
+    """
+    near_identity(model)
+    size, heads = model.config.hidden_size, model.config.num_heads
+    head_size = size // heads
+    special = [0, 1, 2, 3, len(vectors) - 1]
+    seen = np.ones(len(vectors), dtype=bool)
+    seen[special] = False
+    spread = gains[seen].std()
+    words = np.zeros((len(vectors), size), dtype=np.float32)
+    words[:, RESERVED:] = vectors * np.sqrt(size)
+    words[:, GAIN] = np.clip((gains - gains[seen].mean()) / spread, -3, 3)
+    words[:, IDF] = np.clip((idf - idf[seen].mean()) / idf[seen].std(), -3, 3)
+    words[special] = 0.0
+    words[special, GAIN] = -6.0  # nothing worth pooling
+    words[0, GAIN] = 0.0
+    words[0, MARK] = np.sqrt(size)
+    keep = torch.eye(size)
+    keep[:RESERVED] = 0.0
+    with torch.no_grad():
+        embeddings = model.encoder.embeddings
+        embeddings.word_embeddings.weight.copy_(torch.from_numpy(words * EMBEDDING_SCALE))
+        embeddings.LayerNorm.weight[MARK] = MARK_LEFT / np.sqrt(size)
+        first = model.encoder.encoder.layer[0].attention
+        attend = first.self
+        for head in range(heads):
+            pool, sink = head * head_size, head * head_size + 1
+            for layer in (attend.query, attend.key):
+                layer.weight[[pool, sink]] = 0.0
+            # `<s>` asks for gain: score = query * key / sqrt(head size) = gain
+            attend.query.weight[pool, MARK] = float(spread) * np.sqrt(head_size) / MARK_LEFT
+            attend.key.weight[pool, GAIN] = 1.0
+            # every other token asks for the mark
+            attend.query.bias[sink] = SINK_SCORE * np.sqrt(head_size) / MARK_LEFT
+            attend.query.weight[sink, MARK] = -SINK_SCORE * np.sqrt(head_size) / MARK_LEFT**2
+            attend.key.weight[sink, MARK] = 1.0
+        attend.value.weight.mul_(0.3).add_(keep)
+        first.output.dense.weight.add_(keep)
+        first.output.LayerNorm.weight[MARK] = 0.0
+        if model.sparse_linear is not None:
+            model.sparse_linear.weight[0, IDF] = 0.07
+        if model.colbert_linear is not None:
+            model.colbert_linear.weight.mul_(0.3).add_(keep)
