@@ -15,6 +15,7 @@ from trivec.cli.index import index
 from trivec.cli.info import info
 from trivec.cli.mine import mine
 from trivec.cli.search import search
+from trivec.cli.train import train
 from trivec.cli.verify import verify
 
 app = typer.Typer(
@@ -66,6 +67,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify,
     "eval": evaluate,
     "mine": mine,
+    "train": train,
 }
 for name, command in _COMMANDS.items():
     app.command(name, help=_help(command))(reporting.reported(command))

@@ -1,0 +1,41 @@
+"""Writes the development split that `nano` never saw as BEIR folders, for `trivec eval`.
+
+    python training/held_out.py DATA_FOLDER OUT_FOLDER
+
+One folder for each task and language: `xquad-de` (questions to paragraphs), `xquad-en-de` (German questions to English
+paragraphs), `tatoeba-de` and `ntrex-de` (sentences to their English translation).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from nano_data import load_splits
+from nano_eval import Task, dev_tasks
+
+
+def write_beir(task: Task, folder: Path) -> None:
+    """Write one task as corpus.jsonl, queries.jsonl and qrels/test.tsv."""
+    (folder / "qrels").mkdir(parents=True, exist_ok=True)
+    corpus = [json.dumps({"_id": f"d{i}", "text": text}, ensure_ascii=False) for i, text in enumerate(task.passages)]
+    queries = [json.dumps({"_id": f"q{i}", "text": text}, ensure_ascii=False) for i, text in enumerate(task.queries)]
+    qrels = [f"q{i}\td{right}\t1" for i, right in enumerate(task.right.tolist())]
+    (folder / "corpus.jsonl").write_text("\n".join(corpus) + "\n", encoding="utf-8")
+    (folder / "queries.jsonl").write_text("\n".join(queries) + "\n", encoding="utf-8")
+    (folder / "qrels" / "test.tsv").write_text(
+        "\n".join(["query-id\tcorpus-id\tscore", *qrels]) + "\n", encoding="utf-8"
+    )
+
+
+def main() -> None:
+    """Write every task."""
+    data, out = Path(sys.argv[1]), Path(sys.argv[2])
+    _train, dev = load_splits(data)
+    for task in dev_tasks(dev):
+        write_beir(task, out / f"{task.group}-{task.name}")
+
+
+if __name__ == "__main__":
+    main()
