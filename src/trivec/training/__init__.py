@@ -10,6 +10,6 @@ from importlib.util import find_spec
 
 from trivec.errors import MissingExtraError
 
-for _module in ("torch", "safetensors", "matplotlib"):
+for _module in ("torch", "safetensors"):
     if find_spec(_module) is None:
         raise MissingExtraError("train", _module)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
 from trivec.checkpoint import open_checkpoint
-from trivec.errors import DeviceError
+from trivec.errors import DeviceError, MissingExtraError
 from trivec.tokenizer import M3Tokenizer
 from trivec.training.folder import (
     check_model_folder,
@@ -77,9 +78,12 @@ def fine_tune(
         CheckpointError: The model cannot be read.
         DataError: The data cannot be read.
         DeviceError: The device cannot be had.
+        MissingExtraError: matplotlib is not installed.
         TrainingError: The run cannot go on.
         ResultError: The written folder does not give the model's vectors.
     """
+    if find_spec("matplotlib") is None:  # better now than at the end of the run
+        raise MissingExtraError("train", "matplotlib")
     batches = batches or BatchSettings()
     checkpoint = open_checkpoint(name_or_path)
     tokenizer = M3Tokenizer(checkpoint.tokenizer_file)
