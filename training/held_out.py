@@ -3,8 +3,8 @@
     python training/held_out.py DATA_FOLDER OUT_FOLDER
 
 One folder for each task and language: `xquad-de` (questions to paragraphs), `xquad-en-de` (German questions to English
-paragraphs), `tatoeba-de` and `ntrex-de` (sentences to their English translation). The folder `untrained` is the control:
-a model of nano's architecture and tokenizer with random weights near the identity.
+paragraphs), `tatoeba-de` and `ntrex-de` (sentences to their English translation). The folder `untrained` is the
+control, a model of nano's architecture and tokenizer with random weights near the identity.
 """
 
 from __future__ import annotations
