@@ -88,7 +88,7 @@ def write_random_checkpoint(
             shutil.copyfile(file, folder / file.name)
     vocab_size = config.vocab_size or Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size()
     config = M3Config(**(vars(config) | {"vocab_size": vocab_size}))
-    (folder / "config.json").write_text(json.dumps(_hugging_face_config(config), indent=1), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(config.hugging_face(), indent=1), encoding="utf-8")
 
     shapes = encoder_shapes(config)
     write = write_safetensors if "safetensors" in weights else write_torch_file
@@ -206,30 +206,6 @@ def _integer(value: int) -> bytes:
 
 def _integers(values: tuple[int, ...]) -> bytes:
     return b"(" + b"".join(map(_integer, values)) + b"t"
-
-
-def _hugging_face_config(config: M3Config) -> dict[str, object]:
-    return {
-        "architectures": ["XLMRobertaModel"],
-        "attention_probs_dropout_prob": 0.1,
-        "bos_token_id": 0,
-        "eos_token_id": 2,
-        "hidden_act": "gelu",
-        "hidden_dropout_prob": 0.1,
-        "hidden_size": config.hidden_size,
-        "initializer_range": 0.02,
-        "intermediate_size": config.intermediate_size,
-        "layer_norm_eps": config.layer_norm_eps,
-        "max_position_embeddings": config.max_position_embeddings,
-        "model_type": "xlm-roberta",
-        "num_attention_heads": config.num_heads,
-        "num_hidden_layers": config.num_layers,
-        "pad_token_id": config.pad_token_id,
-        "position_embedding_type": "absolute",
-        "torch_dtype": "float32",
-        "type_vocab_size": config.type_vocab_size,
-        "vocab_size": config.vocab_size,
-    }
 
 
 def main() -> None:

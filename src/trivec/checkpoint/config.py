@@ -44,6 +44,30 @@ class M3Config:
         """Most tokens of one text, `<s>` and `</s>` included (8192 for BGE-M3)."""
         return self.max_position_embeddings - self.pad_token_id - 1
 
+    def hugging_face(self, torch_dtype: str = "float32") -> dict[str, Any]:
+        """Return this shape as the `config.json` that transformers and FlagEmbedding load."""
+        return {
+            "architectures": ["XLMRobertaModel"],
+            "attention_probs_dropout_prob": 0.1,
+            "bos_token_id": 0,
+            "eos_token_id": 2,
+            "hidden_act": "gelu",
+            "hidden_dropout_prob": 0.1,
+            "hidden_size": self.hidden_size,
+            "initializer_range": 0.02,
+            "intermediate_size": self.intermediate_size,
+            "layer_norm_eps": self.layer_norm_eps,
+            "max_position_embeddings": self.max_position_embeddings,
+            "model_type": "xlm-roberta",
+            "num_attention_heads": self.num_heads,
+            "num_hidden_layers": self.num_layers,
+            "pad_token_id": self.pad_token_id,
+            "position_embedding_type": "absolute",
+            "torch_dtype": torch_dtype,
+            "type_vocab_size": self.type_vocab_size,
+            "vocab_size": self.vocab_size,
+        }
+
     @classmethod
     def read(cls, path: Path) -> M3Config:
         """Read a `config.json`.

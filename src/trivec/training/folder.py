@@ -11,14 +11,13 @@ import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from trivec.checkpoint import M3Config, StoredTensor, open_checkpoint
+from trivec.checkpoint import StoredTensor, open_checkpoint
 from trivec.errors import TrivecError
 from trivec.model import M3Model
 from trivec.training.losses import HEADS
@@ -90,7 +89,7 @@ def write_model_folder(
     for name, linear in (("sparse_linear.pt", model.sparse_linear), ("colbert_linear.pt", model.colbert_linear)):
         if linear is not None:
             torch.save(_stored(linear, dtype), folder / name)
-    config = _config_json(model.config, half)
+    config = model.config.hugging_face("float16" if half else "float32")
     if fusion_weights is not None:
         config["trivec"] = {"fusion_weights": list(fusion_weights)}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -164,27 +163,3 @@ def _tensors(stored: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
 
 def _stored(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in module.state_dict().items()}
-
-
-def _config_json(config: M3Config, half: bool) -> dict[str, Any]:
-    return {
-        "architectures": ["XLMRobertaModel"],
-        "attention_probs_dropout_prob": 0.1,
-        "bos_token_id": 0,
-        "eos_token_id": 2,
-        "hidden_act": "gelu",
-        "hidden_dropout_prob": 0.1,
-        "hidden_size": config.hidden_size,
-        "initializer_range": 0.02,
-        "intermediate_size": config.intermediate_size,
-        "layer_norm_eps": config.layer_norm_eps,
-        "max_position_embeddings": config.max_position_embeddings,
-        "model_type": "xlm-roberta",
-        "num_attention_heads": config.num_heads,
-        "num_hidden_layers": config.num_layers,
-        "pad_token_id": config.pad_token_id,
-        "position_embedding_type": "absolute",
-        "torch_dtype": "float16" if half else "float32",
-        "type_vocab_size": config.type_vocab_size,
-        "vocab_size": config.vocab_size,
-    }
