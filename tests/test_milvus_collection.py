@@ -386,3 +386,15 @@ def test_one_warning_counts_all_documents_that_were_cut(collection):
         collection.add([f"{i} a b c d e f g h" if i >= 10 else str(i) for i in range(300)], max_length=8)
     assert len(warned) == 1
     assert warned[0].filename == __file__
+
+
+def test_chunks_fit_what_the_model_reads(tiny_checkpoint, tmp_path, recwarn):
+    long = Document(id="long", text="boat " * 3000, metadata={})
+    with (
+        M3Model.load(tiny_checkpoint, max_length=64) as model,
+        M3Collection("short", model, uri=str(tmp_path / "m.db")) as collection,
+    ):
+        assert index_documents(collection, [long], show_progress=False).written > 3000 // 64
+        with pytest.raises(ValueError, match="max_tokens is 62: of a chunk the model reads at most 61"):
+            index_documents(collection, [long], max_tokens=62)
+    assert not [warning for warning in recwarn if issubclass(warning.category, TruncationWarning)]

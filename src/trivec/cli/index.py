@@ -22,7 +22,10 @@ def index(
         list[str] | None,
         typer.Option(help="A field to keep as metadata; repeatable. Default: all.", rich_help_panel="Records"),
     ] = None,
-    chunk_tokens: Annotated[int, typer.Option(min=8, help="Longest chunk, in tokens.")] = 512,
+    chunk_tokens: Annotated[
+        int | None,
+        typer.Option(min=8, help="Longest chunk, in tokens. Default: 512, or what the model reads if that is less."),
+    ] = None,
     overlap: Annotated[
         int | None,
         typer.Option(min=0, help="Tokens that neighbouring chunks share. Default: 64, or an eighth of a short chunk."),
@@ -56,10 +59,14 @@ def index(
 
     trivec index corpus.parquet --uri http://localhost:19530 --token root:Milvus --db books
     """
-    if overlap is not None and overlap * 2 >= chunk_tokens:
-        raise typer.BadParameter(f"--overlap {overlap} is not below half of --chunk-tokens {chunk_tokens}")
     from trivec.documents import MetadataError, document_total, read_documents
     from trivec.milvus import M3Collection, index_documents
+    from trivec.milvus.indexing import CHUNK_TOKENS, longest_chunk
+
+    if overlap is not None and overlap * 2 >= (chunk_tokens or CHUNK_TOKENS):
+        raise typer.BadParameter(
+            f"--overlap {overlap} is not below half of --chunk-tokens {chunk_tokens or CHUNK_TOKENS}"
+        )
 
     documents = read_documents(paths, text_field=text_field, id_field=id_field, metadata_fields=metadata)
     with (
@@ -71,6 +78,8 @@ def index(
                 f"{model} has no sparse head (sparse_linear.pt): only dense vectors are stored, "
                 "and only `trivec search --mode dense` will find these documents"
             )
+        if chunk_tokens is not None and chunk_tokens > (most := longest_chunk(loaded.max_length)):
+            raise typer.BadParameter(f"--chunk-tokens {chunk_tokens} is more than {model} reads, at most {most}")
         began = time.monotonic()
         try:
             done = index_documents(

@@ -10,6 +10,9 @@ from trivec.chunking import chunk_documents, chunk_id
 from trivec.documents import Document
 from trivec.milvus.collection import M3Collection, warn_of_repeated_ids
 
+# The longest chunk unless the caller says otherwise or the model reads less.
+CHUNK_TOKENS = 512
+
 # Documents whose left-over chunks are looked for at once.
 _DOCUMENTS_PER_LOOK = 100
 
@@ -35,7 +38,7 @@ def index_documents(
     collection: M3Collection,
     documents: Iterable[Document],
     *,
-    max_tokens: int = 512,
+    max_tokens: int | None = None,
     overlap: int | None = None,
     batch_size: int = 16,
     skip_unchanged: bool = False,
@@ -49,7 +52,7 @@ def index_documents(
     Args:
         collection: Where to store them.
         documents: The documents; a generator is read as it is needed.
-        max_tokens: The longest chunk, in tokens.
+        max_tokens: The longest chunk, in tokens; None: 512, or what the model reads if that is less.
         overlap: Tokens that neighbouring chunks share; None: as in `chunk_text`.
         batch_size: As in `M3Model.encode`.
         skip_unchanged: As in `M3Collection.add`.
@@ -59,11 +62,13 @@ def index_documents(
         The counts.
 
     Raises:
+        ValueError: `max_tokens` is more than the model reads.
         What `M3Collection.add`, `chunk_text` and the iterable raise.
 
     Warns:
         UserWarning: documents had the same id, so only the chunks of the last of them stay.
     """
+    max_tokens = _chunk_size(max_tokens, collection.model.max_length)
     seen = 0
     last_chunks: dict[str, int] = {}
     repeated: set[str] = set()
@@ -88,6 +93,23 @@ def index_documents(
     while group := dict(islice(ends, _DOCUMENTS_PER_LOOK)):
         removed += _remove_leftovers(collection, group)
     return Indexed(seen, added.written, added.unchanged, removed)
+
+
+def longest_chunk(max_length: int) -> int:
+    """Return the most tokens of a chunk that a model reading `max_length` tokens reads whole.
+
+    The rest is for `<s>`, `</s>` and the token that a cut inside a word may add.
+    """
+    return max_length - 3
+
+
+def _chunk_size(max_tokens: int | None, max_length: int) -> int:
+    fitting = longest_chunk(max_length)
+    if max_tokens is None:
+        return min(CHUNK_TOKENS, fitting)
+    if max_tokens > fitting:
+        raise ValueError(f"max_tokens is {max_tokens}: of a chunk the model reads at most {fitting}")
+    return max_tokens
 
 
 def _remove_leftovers(collection: M3Collection, last_chunks: Mapping[str, int]) -> int:
