@@ -1,4 +1,4 @@
-"""Converts a checkpoint into the graphs that the peers without torch run. Runs in the "onnx" environment, a step a call.
+"""Converts a checkpoint into the graphs that the peers without torch run, a step a call, in the "onnx" environment.
 
 The plain export is what the published ONNX ports start from; the rest are the peers' own tools applied to it:
 `onnxruntime.transformers.optimizer` (fused attention), `quantize_dynamic`, and bge-m3-lite's `fuse` and `quantize`.
@@ -19,7 +19,7 @@ OPSET = 14
 
 
 def export(checkpoint: Path, folder: Path) -> None:
-    """torch's own export: encoder and heads, weights in one file beside the graph."""
+    """Export with torch: encoder and heads, weights in one file beside the graph."""
     import onnx
     import torch
     from safetensors.torch import load_file
@@ -67,7 +67,7 @@ def export(checkpoint: Path, folder: Path) -> None:
 
 
 def fused(checkpoint: Path, folder: Path) -> None:
-    """onnxruntime's fusion of attention, layer norms and activations."""
+    """Fuse with onnxruntime:  attention, layer norms and activations."""
     from onnxruntime.transformers import optimizer
 
     config = _config(checkpoint)
@@ -81,7 +81,7 @@ def fused(checkpoint: Path, folder: Path) -> None:
 
 
 def int8(checkpoint: Path, folder: Path) -> None:
-    """onnxruntime's dynamic quantization of the fused graph: int8 weights by column, activations at run time."""
+    """Quantize the fused graph with onnxruntime: int8 weights by column, activations at run time."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -97,9 +97,10 @@ def int8(checkpoint: Path, folder: Path) -> None:
 
 
 def lite(checkpoint: Path, folder: Path) -> None:
-    """bge-m3-lite's fused float32 graph, its tokenizer file, and links to the heads."""
-    import sentencepiece_file
+    """Make bge-m3-lite's fused float32 graph, its tokenizer file, and links to the heads."""
     from bge_m3_lite import fuse
+
+    import sentencepiece_file
 
     config = _config(checkpoint)
     sentencepiece_file.write(checkpoint / "tokenizer.json", folder / "sentencepiece.bpe.model")
@@ -111,7 +112,7 @@ def lite(checkpoint: Path, folder: Path) -> None:
 
 
 def lite_int8(checkpoint: Path, folder: Path) -> None:
-    """bge-m3-lite's SmoothQuant and int8 by row, calibrated on the sample texts: the weights mean nothing anyway."""
+    """Make its int8 graph (SmoothQuant, activations by row), calibrated on the sample texts."""
     from bge_m3_lite import fuse
     from bge_m3_lite.quantize import quantize
 

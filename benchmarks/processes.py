@@ -5,6 +5,7 @@ Knows nothing about what is measured.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -79,10 +80,8 @@ class Worker:
     def close(self) -> None:
         """Let it end, by force if it will not."""
         if self._process.stdin and not self._process.stdin.closed:
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
-            except BrokenPipeError:
-                pass
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:

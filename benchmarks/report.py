@@ -31,7 +31,7 @@ def summary(rates: Mapping[str, Sequence[float]], ours: Sequence[str]) -> dict[s
 
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table, numbers to three digits, the first column to the left."""
+    """Print a table, numbers to three digits (near 1, to five), the first column to the left."""
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
     print(f"\n{title}")
@@ -40,10 +40,23 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -
         print("  ".join([first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(rest, widths[1:], strict=True))]))
 
 
+def percent(share: float | None) -> str | None:
+    """A share for a table."""
+    return None if share is None else f"{share:.0%}"
+
+
 def left_out(unavailable: Mapping[str, str]) -> None:
     """Print who did not take part, and why."""
     for name, reason in unavailable.items():
         print(f"{name}: not measured, {reason}")
+
+
+def roof(measured: Mapping[str, Any]) -> None:
+    """Print what `roof.Roof.as_json` says."""
+    if measured["unavailable"]:
+        print(f"the roof: not measured, {measured['unavailable'].splitlines()[0]}")
+    for key, figure in measured["gigaops"].items():
+        print(f"roof, {key}: {figure['median']:.0f} x 10^9 operations/s")
 
 
 def finish(result: dict[str, Any], digest: dict[str, Any], path: Path) -> None:
@@ -59,5 +72,6 @@ def _cell(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+        digits = 5 if 0.9 < value < 1.00001 else 3
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.{digits}g}"
     return str(value)

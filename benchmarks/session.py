@@ -1,4 +1,4 @@
-"""What every benchmark begins with: its options, the weights, the texts, the peers loaded and checked against each other.
+"""What every benchmark begins with: options, weights, texts, and the peers, loaded and checked against each other.
 
 Knows no measurement.
 """
@@ -131,7 +131,7 @@ class Session:
         return [name for name in OURS if name in self.options.peers]
 
     def cosines(self) -> dict[str, float]:
-        """How close each peer's dense vectors come to the reference's (else trivec's fp32): the worst of a few texts."""
+        """How close each peer's dense vectors come to the reference's (else trivec-fp32's), at worst."""
         standard = next((name for name in ("reference", "trivec-fp32", *self.vectors) if name in self.vectors), None)
         if standard is None:
             return {}

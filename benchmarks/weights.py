@@ -80,7 +80,9 @@ def convert(folder: Path, step: str) -> None:
     target.mkdir(parents=True, exist_ok=True)
     print(f"converting: {step}, once", file=sys.stderr)
     command = [environment.python_of("onnx"), Path(__file__).with_name("conversion.py"), step, folder, target]
-    done = subprocess.run([str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        list(map(str, command)), check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"ended with {done.returncode}"]
         (target / f"{step}.log").write_text(done.stderr)

@@ -1,7 +1,7 @@
 """A peer's own process: loads it, says that it is ready, then does one timed thing at a time when told to.
 
-Requests and answers are lines of JSON over standard input and output. Times are taken here, around the peer's own calls,
-so that neither JSON nor the other processes count. Knows nothing about rounds or the other peers.
+Requests and answers are lines of JSON over standard input and output. Times are taken here, around the peer's own
+calls, so that neither JSON nor the other processes count. Knows nothing about rounds or the other peers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The rate at which this processor multiplies the encoder's matrices through oneDNN, by way of torch.
 
-No peer but the yardstick of all of them. Two ways are tried, `torch.nn.functional.linear` and oneDNN with weights packed
-beforehand, and the faster one counts.
+No peer but the yardstick of all of them. Two ways are tried, `torch.nn.functional.linear` and oneDNN with weights
+packed beforehand, and the faster one counts.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def rate(tokens: int, shapes: list[tuple[int, int]], precision: str, repeats: in
         return lambda: torch.nn.functional.linear(inputs[weight.shape[1]], weight)
 
     def packed(weight: Any) -> Callable[[], object]:
-        x, ordered = inputs[weight.shape[1]], torch.ops.mkldnn._reorder_linear_weight(weight.to_mkldnn(), tokens)
+        x, ordered = inputs[weight.shape[1]], torch.ops.mkldnn._reorder_linear_weight(weight, tokens)
         return lambda: torch.ops.mkldnn._linear_pointwise(x, ordered, None, "none", [], "")
 
     operations = 2 * tokens * LAYERS * sum(rows * columns for rows, columns in shapes)
