@@ -31,7 +31,7 @@ def summary(rates: Mapping[str, Sequence[float]], ours: Sequence[str]) -> dict[s
 
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table, numbers to three digits (near 1, to five), the first column to the left."""
+    """Print a table, numbers to three digits, the first column to the left."""
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
     print(f"\n{title}")
@@ -43,6 +43,11 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -
 def percent(share: float | None) -> str | None:
     """A share for a table."""
     return None if share is None else f"{share:.0%}"
+
+
+def cosine(value: float | None) -> str | None:
+    """A cosine for a table, to the digits that matter."""
+    return None if value is None else f"{value:.5f}"
 
 
 def left_out(unavailable: Mapping[str, str]) -> None:
@@ -72,6 +77,5 @@ def _cell(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        digits = 5 if 0.9 < value < 1.00001 else 3
-        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.{digits}g}"
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return str(value)

@@ -1,4 +1,4 @@
-"""Tokens a second of every peer on groups of texts, taken in turns with the roof. What the groups mean is the caller's."""
+"""Tokens a second of every peer on groups of texts, by turns and with the roof. What a group means is the caller's."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def main() -> None:
                 of_peer["median"],
                 report.percent(of_peer["share_of_roof"]),
                 *(of_peer["ours_is_times"].get(o, {}).get("median") for o in ours),
-                session.result["peers"][name].get("dense_cosine"),
+                report.cosine(session.result["peers"][name].get("dense_cosine")),
             ]
             for name, of_peer in content["peers"].items()
         ]
