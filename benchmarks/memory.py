@@ -60,12 +60,12 @@ def measured(worker: Worker, session: Session) -> dict[str, Any]:
 
 
 def main() -> None:
-    options = parser(__doc__, rounds=1)
+    options = parser(__doc__)
     options.add_argument("--documents", type=int, default=24, help="texts encoded before memory is read")
     options.add_argument("--stream", type=int, nargs="*", default=[1000], help="numbers of texts to stream")
     options.add_argument("--long", type=int, nargs="*", default=[], help="lengths of single texts to encode, in tokens")
     session = Session("memory", options.parse_args())
-    session.result |= {"documents": session.options.documents, "unit": "MB (10^6 bytes)", "peers": {}}
+    session.result |= {"rounds": 1, "documents": session.options.documents, "unit": "MB (10^6 bytes)", "peers": {}}
     unavailable: dict[str, str] = {}
     for name in session.options.peers:
         print(name, file=sys.stderr)

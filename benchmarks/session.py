@@ -26,15 +26,16 @@ from texts import Texts
 # A peer loaded for its turn needs up to this many times the size of the weights.
 ROOM = 2.5
 _COMPARED_TEXTS = 3
+ROUNDS = {"full": 5, "tiny": 2}
 
 
-def parser(doc: str | None, rounds: int = 5) -> argparse.ArgumentParser:
+def parser(doc: str | None) -> argparse.ArgumentParser:
     """The options that all benchmarks share."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--size", choices=["tiny", "full"], default="full", help="tiny: a smoke check in a minute or two")
     made.add_argument("--checkpoint", type=Path, help="a folder of weights, instead of writing random ones")
     made.add_argument("--tokenizer", type=Path, help="folder with a tokenizer.json for the random weights")
-    made.add_argument("--rounds", type=int, default=rounds)
+    made.add_argument("--rounds", type=int, help=f"{ROUNDS['full']} if not given, {ROUNDS['tiny']} with --size tiny")
     made.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS), metavar="PEER")
     made.add_argument("--threads", type=int, default=os.cpu_count(), help="for everybody; every core if not given")
     made.add_argument("--output", type=Path, help="JSON; build/benchmarks/NAME.json if not given")
@@ -65,6 +66,7 @@ class Session:
 
     def __post_init__(self) -> None:
         here = machine.describe()
+        self.options.rounds = self.options.rounds or ROUNDS[self.options.size]
         self.checkpoint = weights.checkpoint(self.options)
         self.config = weights.config(self.checkpoint)
         self.texts = Texts(self.checkpoint, self.max_length)
