@@ -37,5 +37,14 @@ def test_padding_stays_under_ten_percent(name: str) -> None:
     assert 1 - lengths.sum() / padded < 0.10
 
 
+@pytest.mark.parametrize(
+    "lengths", [[3, 30, 90, 300], [497, 6, 6, 6, 6, 6, 6, 6], [5, 20, 40, 60, 80, 100], [3, 8192, 40]]
+)
+def test_a_few_texts_are_padded_by_a_few_tokens(lengths: list[int]) -> None:
+    for batch in plan_batches(np.array(lengths), 4096):
+        taken = np.array(lengths)[batch]
+        assert taken.max() * len(batch) - taken.sum() <= max(64, 0.08 * taken.max() * len(batch))
+
+
 def test_short_texts_share_batches() -> None:
     assert len(plan_batches(CORPORA["short queries"], 4096)) <= 16  # 64 would be 16 texts a batch

@@ -108,6 +108,8 @@ def test_lengths_of_queries_and_documents(tiny_checkpoint: Path) -> None:
     for encode, length in ((function, 40), (function.encode_queries, 8), (function.encode_documents, 16)):
         with pytest.warns(UserWarning, match=f"1 of 1 texts had more than max_length={length}"):
             assert len(encode(long)["colbert_vecs"][0]) == length - 1
+    with pytest.raises(ValueError, match="batch_size=0 must be at least 1"):
+        BGEM3EmbeddingFunction(tiny_checkpoint, batch_size=0)
     with pytest.raises(ValueError, match="max_length=9000 must lie between 2 and the model's limit of 1024"):
         BGEM3EmbeddingFunction(tiny_checkpoint, max_length=9000)
 

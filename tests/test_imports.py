@@ -27,6 +27,11 @@ def test_encoding_needs_neither_torch_nor_milvus() -> None:
     )
 
 
+def test_openvino_reports_no_usage() -> None:
+    assert "openvino" in modules_after("import trivec.engines.openvino_engine")
+    assert "openvino_telemetry" not in modules_after("import trivec.engines.openvino_engine")
+
+
 def test_the_path_of_the_milvus_documentation_gives_our_class() -> None:
     code = "import trivec, pymilvus.model.hybrid as m; assert m.BGEM3EmbeddingFunction is trivec.BGEM3EmbeddingFunction"
     subprocess.run([sys.executable, "-c", code], check=True)

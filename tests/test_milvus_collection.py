@@ -139,9 +139,9 @@ def test_a_query_without_lexical_weights_finds_nothing_in_sparse_and_dense_hits_
     assert [hit.sparse_score for hit in hits] == [0, 0, 0]
 
 
-def test_matched_tokens_add_up_to_the_sparse_score(filled):
+def test_matched_words_add_up_to_the_sparse_score(filled):
     hits = filled.search(QUERY, "sparse", limit=3)
-    for hit, matched in zip(hits, filled.matched_tokens(QUERY, hits), strict=True):
+    for hit, matched in zip(hits, filled.matched_words(QUERY, hits), strict=True):
         assert sum(weight for _, weight in matched) == pytest.approx(hit.score, abs=1e-4)
         assert all(token.lower() in (QUERY + "\u2581").lower() for token, _ in matched)
 

@@ -57,6 +57,8 @@ def test_shapes_and_dtypes(tiny_model: M3Model) -> None:
     assert np.linalg.norm(embeddings.dense, axis=1) == pytest.approx(1, abs=1e-5)
     assert np.linalg.norm(embeddings.colbert_vecs[0], axis=1) == pytest.approx(1, abs=1e-5)
     assert len(embeddings) == len(TEXTS)
+    with pytest.raises(TypeError, match="slice"):
+        embeddings[1:3]
     assert [e.sparse.shape for e in embeddings] == [(1, tiny_model.dim["sparse"])] * len(TEXTS)
 
 
@@ -101,6 +103,7 @@ def test_long_texts_are_cut_with_one_warning_that_counts(tiny_model: M3Model) ->
     with pytest.warns(UserWarning, match=rf"{len(TEXTS)} of {len(texts)} texts had more than max_length=5") as caught:
         tiny_model.encode(texts, max_length=5)
     assert len(caught) == 1
+    assert caught[0].filename == __file__  # the warning points at the user's own line
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])
@@ -125,6 +128,11 @@ def test_what_is_no_text_is_named(texts: object, message: str, tiny_model: M3Mod
         tiny_model.encode(texts)
     with pytest.raises(TypeError, match=message):
         list(tiny_model.encode_stream(texts))
+
+
+def test_a_stream_refuses_a_bare_text_at_once(tiny_model: M3Model) -> None:
+    with pytest.raises(TypeError, match="bare str"):
+        tiny_model.encode_stream("bare")
 
 
 @pytest.mark.usefixtures("small_windows")
@@ -155,6 +163,38 @@ def test_a_stream_that_fails_loses_nothing_before(count: int, tiny_model: M3Mode
     with pytest.raises(OSError, match="the disk is gone"):
         received.extend(tiny_model.encode_stream(failing()))
     assert len(received) == count
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_vectors_never_stand_in_for_those_of_other_texts(tiny_model: M3Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode_batch, windows = tiny_model.tokenizer.encode_batch, iter(range(9))
+
+    def out_of_memory_in_the_second_window(texts: list[str], max_length: int) -> object:
+        if next(windows) == 1:
+            raise MemoryError
+        return encode_batch(texts, max_length)
+
+    monkeypatch.setattr(tiny_model.tokenizer, "encode_batch", out_of_memory_in_the_second_window)
+    received: list[M3Embedding] = []
+    with pytest.raises(MemoryError):
+        received.extend(tiny_model.encode_stream(TEXTS * 2))
+    assert len(received) == 16
+
+
+def test_a_stream_of_token_vectors_holds_few_texts_at_once(
+    tiny_model: M3Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trivec.encoding, "_WINDOW_CHARACTERS_WITH_TOKEN_VECTORS", 1000)
+    read = 0
+
+    def texts() -> Iterator[str]:
+        nonlocal read
+        while True:
+            read += 1
+            yield "boat " * 20
+
+    next(tiny_model.encode_stream(texts(), return_colbert_vecs=True))
+    assert read <= 20
 
 
 def test_threads_share_a_model(tiny_model: M3Model) -> None:
@@ -191,8 +231,16 @@ def test_scores_of_one_pair_and_of_many(tiny_model: M3Model) -> None:
     assert dense[2] == pytest.approx(1, abs=1e-5)
     assert colbert[2] == pytest.approx(1, abs=1e-5)
     assert tiny_model.compute_score([]) == {mode: [] for mode in scores}
-    with pytest.raises(TypeError, match=r"pairs\[1\]"):
-        tiny_model.compute_score([pairs[0], "no pair"])
+    assert tiny_model.compute_score(iter(pairs)) == tiny_model.compute_score(pairs)
+    for wrong in ("no pair", "ab", ("a", None), ("a", "b", "c"), 3):
+        with pytest.raises(TypeError, match=r"pairs\[1\] is .* expected two texts"):
+            tiny_model.compute_score([pairs[0], wrong])
+    only_colbert = tiny_model.compute_score(pairs, weights=(0, 0, 1))
+    assert only_colbert["colbert+sparse+dense"] == only_colbert["colbert"]
+    assert np.isnan(only_colbert["sparse+dense"]).all()
+    for weights in ((-1, 2, -1), (0, 0, 0), (float("nan"), 1, 1)):
+        with pytest.raises(ValueError, match="weights must be three numbers"):
+            tiny_model.compute_score(pairs, weights=weights)
     with pytest.raises(ValueError, match="weights must be three numbers"):
         tiny_model.compute_score(pairs, weights=(1, 1))
 
@@ -205,10 +253,12 @@ def test_a_closed_model_says_so(tiny_checkpoint: Path) -> None:
 
 
 def test_device_and_precision(tiny_checkpoint: Path) -> None:
-    for device in ("cpu", ["cpu"], None):
+    for device in ("cpu", "CPU", ["cpu"], None):
         M3Model.load(tiny_checkpoint, device=device, num_threads=1).close()
     with pytest.raises(DeviceError, match="device='cuda:0'"):
         M3Model.load(tiny_checkpoint, device="cuda:0")
+    with pytest.raises(DeviceError, match="device=0"):
+        M3Model.load(tiny_checkpoint, device=0)
     with pytest.raises(ValueError, match=r"precision='int4' is not one of 'auto', 'fp32', 'bf16'"):
         M3Model.load(tiny_checkpoint, precision="int4")
     with pytest.raises(ValueError, match="num_threads=0"):

@@ -26,8 +26,8 @@ def test_length_is_the_number_of_rows(matrix: SparseMatrix) -> None:
 
 
 def test_every_way_to_take_a_row_is_two_dimensional(matrix: SparseMatrix) -> None:
-    for i in (0, 1, 2, -1, np.int64(2)):
-        for row in (matrix[i], matrix[[i]], matrix[i, :], matrix._getrow(i), list(matrix)[i]):
+    for i in (0, 1, 2, -1, np.int64(2), np.array(1)):
+        for row in (matrix[i], matrix[[i]], matrix[i, :], matrix[i, ...], matrix._getrow(i), list(matrix)[i]):
             assert isinstance(row, SparseMatrix)
             assert row.shape == (1, 4)
             assert np.array_equal(row.toarray()[0], DENSE[i])
@@ -72,4 +72,6 @@ def test_pooling_takes_the_largest_weight_of_a_token_and_leaves_out_unused_and_n
 
 
 def test_stacking_keeps_rows(matrix: SparseMatrix) -> None:
-    assert np.array_equal(stack_rows([matrix, matrix[1:]]).toarray(), np.vstack([DENSE, DENSE[1:]]))
+    stacked = stack_rows([matrix, matrix[1:]])
+    assert np.array_equal(stacked.toarray(), np.vstack([DENSE, DENSE[1:]]))
+    assert stacked.indices.dtype == stacked.indptr.dtype == np.int32

@@ -105,7 +105,9 @@ def write_random_checkpoint(
         write(folder / weights, shapes, seed, dtype)
     hidden = config.hidden_size
     if "sparse" in heads:
-        values = {"weight": random_tensor("sparse.weight", (1, hidden), seed), "bias": np.float32([sparse_bias])}
+        # A tenth, so that lexical weights are about as large as BGE-M3's.
+        weight = random_tensor("sparse.weight", (1, hidden), seed) * np.float32(0.1)
+        values = {"weight": weight, "bias": np.float32([sparse_bias])}
         write_torch_file(folder / "sparse_linear.pt", values, seed, dtype)
     if "colbert" in heads:
         shapes = {"weight": (hidden, hidden), "bias": (hidden,)}

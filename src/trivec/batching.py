@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 # A batch takes no shorter text once padding would pass this share of it ...
-MAX_PADDING = 0.08
-# ... unless it is still so small (in tokens) that computing it alone would cost more than the padding.
-_SMALL_BATCH = 512
+_MAX_PADDING = 0.08
+# ... and these many tokens: so much padding costs less than to read all weights from memory once more.
+_CHEAP_PADDING = 64
 
 
 def plan_batches(lengths: npt.NDArray[np.integer], token_budget: int) -> list[npt.NDArray[np.intp]]:
@@ -29,7 +29,7 @@ def plan_batches(lengths: npt.NDArray[np.integer], token_budget: int) -> list[np
         length = int(lengths[index])
         padded = int(lengths[order[start]]) * (end - start + 1)
         padding = padded - tokens - length
-        if end > start and (padded > token_budget or (padding > MAX_PADDING * padded and tokens >= _SMALL_BATCH)):
+        if end > start and (padded > token_budget or (padding > max(_MAX_PADDING * padded, _CHEAP_PADDING))):
             batches.append(order[start:end])
             start, tokens = end, 0
         tokens += length

@@ -6,6 +6,7 @@ A thin coat over `M3Model`, which does the work.
 from __future__ import annotations
 
 import difflib
+import inspect
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,16 +18,6 @@ from trivec.sparse import SparseMatrix
 
 _MODEL_OPTIONS = ("cache_dir", "revision", "local_files_only", "num_threads", "max_length")
 _OPTIONS = (*_MODEL_OPTIONS, "devices", "query_max_length", "passage_max_length", "precision", "show_progress")
-_PARAMETERS = (
-    "model_name",
-    "batch_size",
-    "device",
-    "normalize_embeddings",
-    "use_fp16",
-    "return_dense",
-    "return_sparse",
-    "return_colbert_vecs",
-)
 
 
 class EncodedTexts(TypedDict, total=False):
@@ -101,6 +92,8 @@ class BGEM3EmbeddingFunction:
             raise ValueError("use_fp16=True and precision='fp32' contradict each other; give one")
         if not (return_dense or return_sparse or return_colbert_vecs):
             raise ValueError("nothing to compute: set return_dense, return_sparse or return_colbert_vecs")
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1")
 
         self.model_name = model_name
         self.batch_size = batch_size
@@ -163,5 +156,10 @@ class BGEM3EmbeddingFunction:
 
 
 def _unknown_argument(name: str) -> str:
-    near = difflib.get_close_matches(name, (*_PARAMETERS, *_OPTIONS), n=1, cutoff=0.0)
-    return f"BGEM3EmbeddingFunction got an unexpected argument {name!r}; did you mean {near[0]!r}?"
+    named = [parameter for parameter in inspect.signature(BGEM3EmbeddingFunction).parameters if parameter != "kwargs"]
+    valid = [*named, *_OPTIONS]
+    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.0)
+    return (
+        f"BGEM3EmbeddingFunction got an unexpected argument {name!r}; did you mean {near[0]!r}? "
+        f"It takes {', '.join(valid)}"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from trivec.sparse import SparseMatrix
 FloatArray = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class M3Embedding:
     """The vectors of one text; those not asked for are None.
 
@@ -28,7 +29,7 @@ class M3Embedding:
     colbert_vecs: FloatArray | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class M3Embeddings:
     """The vectors of n texts, in their order; those not asked for are None.
 
@@ -49,6 +50,7 @@ class M3Embeddings:
         return 0
 
     def __getitem__(self, i: int) -> M3Embedding:
+        i = operator.index(i)  # a slice is refused rather than taken for one text
         return M3Embedding(
             None if self.dense is None else self.dense[i],
             None if self.sparse is None else self.sparse[i],

@@ -6,8 +6,8 @@ tokenized in a second thread. Knows the tokenizer and the engine only by what th
 
 from __future__ import annotations
 
+import sys
 import warnings
-from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,10 +22,30 @@ from trivec.engines import EncodedBatch, Engine, Heads
 from trivec.sparse import SparseMatrix, stack_rows
 from trivec.tokenizer import M3Tokenizer, TokenizedTexts
 
-# Texts sorted and batched together: enough that neighbours in length exist, few enough that token vectors stay small.
+# Texts sorted and batched together: enough that neighbours in length exist ...
 WINDOW = 1024
+# ... but no more once they have these many characters (a million tokens, say). Token vectors, 4 KB a token at full
+# size, are held for a window, so with them it closes earlier.
+_WINDOW_CHARACTERS = 4_000_000
+_WINDOW_CHARACTERS_WITH_TOKEN_VECTORS = 100_000
 # A progress bar only appears on work that is still going after this many seconds.
 _PROGRESS_DELAY = 5.0
+
+
+class TruncationWarning(UserWarning):
+    """Some texts were longer than the maximal length and were cut to it.
+
+    Attributes:
+        truncated: How many.
+        total: Of how many.
+        max_length: The maximal length in tokens.
+    """
+
+    def __init__(self, truncated: int, total: int, max_length: int) -> None:
+        super().__init__(
+            f"{truncated} of {total} texts had more than max_length={max_length} tokens and were cut to it"
+        )
+        self.truncated, self.total, self.max_length = truncated, total, max_length
 
 
 @dataclass(frozen=True)
@@ -50,34 +70,37 @@ def checked_texts(texts: Iterable[str]) -> Iterator[str]:
         )
     if not isinstance(texts, Iterable):
         raise TypeError(f"texts must be a list or other iterable of str, got {type(texts).__name__}")
+    return _checked(texts)
+
+
+def _checked(texts: Iterable[str]) -> Iterator[str]:
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             raise TypeError(f"texts[{i}] is {text!r:.60} ({type(text).__name__}), expected a str")
         yield text
 
 
+def progress_bar(total: int | None, description: str, unit: str, show: bool) -> tqdm[Any]:
+    """Return a progress bar that only appears if the work is still going after 5 seconds."""
+    return tqdm(total=total, desc=description, unit=unit, delay=_PROGRESS_DELAY, disable=not show)
+
+
 def encode_windows(
     texts: Iterable[str], total: int | None, tokenizer: M3Tokenizer, engine: Engine, settings: EncodingSettings
 ) -> Iterator[M3Embeddings]:
-    """Encode texts, yielding the vectors of up to `WINDOW` texts at a time, in the order of the texts.
+    """Encode texts, yielding the vectors of one window after another, in the order of the texts.
 
-    If `texts` itself raises, the windows read before are still yielded, then the error is raised. At the end one
-    warning counts the texts that were cut to `settings.max_length`.
+    If `texts` itself raises, what was read before is still encoded and yielded, then the error is raised. At the end
+    one `TruncationWarning` counts the texts that were cut to `settings.max_length`.
     """
     seen = truncated = 0
-    with tqdm(
-        total=total, desc="Encoding", unit="text", delay=_PROGRESS_DELAY, disable=not settings.show_progress
-    ) as progress:
-        for window in _tokenized_windows(texts, tokenizer, settings.max_length):
+    with progress_bar(total, "Encoding", "text", settings.show_progress) as progress:
+        for window in _tokenized_windows(texts, tokenizer, settings):
             yield _encode_window(window, engine, settings, progress)
             seen += len(window.token_ids)
             truncated += window.truncated
     if truncated:
-        warnings.warn(
-            f"{truncated} of {seen} texts had more than max_length={settings.max_length} tokens and were cut to it",
-            UserWarning,
-            stacklevel=4,
-        )
+        warnings.warn(TruncationWarning(truncated, seen, settings.max_length), stacklevel=_level_of_the_caller())
 
 
 def empty_embeddings(heads: Heads, dense_dim: int, vocabulary_size: int) -> M3Embeddings:
@@ -89,38 +112,53 @@ def empty_embeddings(heads: Heads, dense_dim: int, vocabulary_size: int) -> M3Em
     )
 
 
-def _tokenized_windows(texts: Iterable[str], tokenizer: M3Tokenizer, max_length: int) -> Iterator[TokenizedTexts]:
+def _tokenized_windows(
+    texts: Iterable[str], tokenizer: M3Tokenizer, settings: EncodingSettings
+) -> Iterator[TokenizedTexts]:
     """Tokenize window by window, one ahead of the caller. The input is read in the caller's thread."""
-    ahead: deque[Future[TokenizedTexts]] = deque()
+    windows = _windows(texts, settings.heads.colbert)
+    ahead: Future[TokenizedTexts] | None = None
     failure: Exception | None = None
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="trivec-tokenizer") as pool:
-        try:
-            for window in _windows(texts):
-                ahead.append(pool.submit(tokenizer.encode_batch, window, max_length))
-                if len(ahead) == 2:
-                    yield ahead.popleft().result()
-        except Exception as error:  # the input failed midway: encode what came before, then pass it on
-            failure = error
-        while ahead:
-            yield ahead.popleft().result()
+        while failure is None:
+            window, failure = next(windows, ([], None))
+            following = pool.submit(tokenizer.encode_batch, window, settings.max_length) if window else None
+            if ahead is not None:
+                yield ahead.result()
+            if following is None:
+                break
+            ahead = following
+        else:
+            if ahead is not None:
+                yield ahead.result()
     if failure is not None:
         raise failure
 
 
-def _windows(texts: Iterable[str]) -> Iterator[list[str]]:
+def _windows(texts: Iterable[str], token_vectors: bool) -> Iterator[tuple[list[str], Exception | None]]:
+    """Yield (texts, what reading on raised, if it did): a window is full, or the last one."""
+    limit = _WINDOW_CHARACTERS_WITH_TOKEN_VECTORS if token_vectors else _WINDOW_CHARACTERS
     window: list[str] = []
+    characters = 0
+    failure: Exception | None = None
     try:
         for text in texts:
             window.append(text)
-            if len(window) == WINDOW:
-                yield window
-                window = []
-    except Exception:
-        if window:
-            yield window
-        raise
-    if window:
-        yield window
+            characters += len(text)
+            if len(window) == WINDOW or characters >= limit:
+                yield window, None
+                window, characters = [], 0
+    except Exception as error:  # the caller's iterable may raise anything: what came before it is encoded first
+        failure = error
+    yield window, failure
+
+
+def _level_of_the_caller() -> int:
+    """Return the `stacklevel` at which a warning raised by the calling function points at the user's own code."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).split(".")[0] == "trivec":
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _encode_window(

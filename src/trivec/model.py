@@ -5,6 +5,7 @@ Joins checkpoint, tokenizer, engine and the encoding path; computes nothing itse
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ class M3Model:
         _check_device(device)
         checkpoint = open_checkpoint(name_or_path, cache_dir, revision, local_files_only)
         tokenizer = M3Tokenizer(checkpoint.tokenizer_file)
-        tokenizer.check_fits(checkpoint.config.vocab_size)
+        tokenizer.check_fits(checkpoint.config.vocab_size, checkpoint.config.pad_token_id)
 
         from trivec.engines.openvino_engine import OpenVINOEngine
 
@@ -190,7 +191,7 @@ class M3Model:
 
     def compute_score(
         self,
-        pairs: Sequence[tuple[str, str]] | tuple[str, str],
+        pairs: Iterable[tuple[str, str]] | tuple[str, str],
         weights: Sequence[float] = (1.0, 1.0, 1.0),
         *,
         batch_size: int = 16,
@@ -212,10 +213,13 @@ class M3Model:
             TypeError: A pair is not two strings; its index is named.
             MissingHeadError: The checkpoint lacks a head.
         """
-        one = len(pairs) == 2 and isinstance(pairs[0], str)
-        listed: list[Any] = [pairs] if one else list(pairs)
+        listed: list[Any] = list(pairs)
+        one = len(listed) == 2 and all(isinstance(text, str) for text in listed)
+        listed = [tuple(listed)] if one else listed
         for i, pair in enumerate(listed):
-            if isinstance(pair, str) or len(pair) != 2:
+            if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
+                raise TypeError(f"pairs[{i}] is {pair!r:.60}, expected two texts")
+            if not all(isinstance(text, str) for text in pair):
                 raise TypeError(f"pairs[{i}] is {pair!r:.60}, expected two texts")
         both = self.encode(
             [text for pair in listed for text in pair],
@@ -262,6 +266,7 @@ class M3Model:
         if max_length is None:
             return self.max_length
         limit = self._checkpoint.config.max_length
+        max_length = operator.index(max_length)
         if not 2 <= max_length <= limit:
             raise ValueError(f"max_length={max_length} must lie between 2 and the model's limit of {limit} tokens")
         return max_length
@@ -276,7 +281,7 @@ class M3Model:
 
 
 def _check_device(device: str | Sequence[str] | None) -> None:
-    devices = [device] if isinstance(device, str) or device is None else list(device)
+    devices = list(device) if isinstance(device, (list, tuple)) else [device]
     for name in devices:
-        if name not in (None, "cpu"):
+        if name is not None and str(name).lower() != "cpu":
             raise DeviceError(f"device={name!r} is not to be had: this version of trivec computes on 'cpu'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,14 +61,15 @@ def combined_scores(
         weights: Of dense, sparse and token-vector score in the two weighted means.
 
     Returns:
-        "colbert", "sparse", "dense", "sparse+dense" and "colbert+sparse+dense", each a list of one score a pair.
+        "colbert", "sparse", "dense", "sparse+dense" and "colbert+sparse+dense", each a list of one score a pair; NaN
+        for a mean whose weights are all 0.
 
     Raises:
-        ValueError: Not three weights, or weights whose sum is not positive.
+        ValueError: Not three weights, one is negative or no number, or all are 0.
     """
-    if len(weights) != 3 or sum(weights[:2]) <= 0:
+    if len(weights) != 3 or not all(0 <= weight < math.inf for weight in weights) or sum(weights) == 0:
         raise ValueError(
-            f"weights must be three numbers (dense, sparse, colbert), the first two not both 0, got {weights}"
+            f"weights must be three numbers (dense, sparse, colbert), none negative, not all 0: got {weights}"
         )
     of_dense, of_sparse, of_colbert = weights
     dense, sparse, colbert = [], [], []
@@ -84,6 +86,12 @@ def combined_scores(
         "colbert": colbert,
         "sparse": sparse,
         "dense": dense,
-        "sparse+dense": [(of_dense * d + of_sparse * s) / (of_dense + of_sparse) for d, s, _ in pairs],
-        "colbert+sparse+dense": [(of_dense * d + of_sparse * s + of_colbert * c) / sum(weights) for d, s, c in pairs],
+        "sparse+dense": [_mean((d, of_dense), (s, of_sparse)) for d, s, _ in pairs],
+        "colbert+sparse+dense": [_mean((d, of_dense), (s, of_sparse), (c, of_colbert)) for d, s, c in pairs],
     }
+
+
+def _mean(*scored: tuple[float, float]) -> float:
+    """The mean of (score, weight) pairs."""
+    total = sum(weight for _, weight in scored)
+    return sum(score * weight for score, weight in scored) / total if total else math.nan

@@ -5,6 +5,7 @@ Knows nothing about the encoder or Milvus, but its shape of rows is what pymilvu
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -33,10 +34,10 @@ class SparseMatrix(csr_array):  # type: ignore[misc]
             yield self._getrow(i)
 
     def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, tuple) and len(key) == 2 and isinstance(key[1], slice) and key[1] == slice(None):
+        if isinstance(key, tuple) and len(key) == 2 and (key[1] is ... or repr(key[1]) == repr(slice(None))):
             key = key[0]  # matrix[i, :] is matrix[i]
-        if isinstance(key, (int, np.integer)):
-            return self._getrow(int(key))
+        if np.ndim(key) == 0 and not isinstance(key, slice):
+            return self._getrow(operator.index(key))
         return super().__getitem__(key)
 
     def __array__(self, *_args: Any, **_kwargs: Any) -> npt.NDArray[Any]:
@@ -95,7 +96,9 @@ def pool_lexical_weights(
 def stack_rows(matrices: Sequence[SparseMatrix]) -> SparseMatrix:
     """Stack matrices of equal width on top of each other; at least one must be given."""
     sizes = np.concatenate([np.diff(matrix.indptr) for matrix in matrices])
-    indptr = np.zeros(len(sizes) + 1, dtype=np.int64)
+    # 32-bit indices where they suffice, as SciPy has it: half the memory.
+    total = int(sizes.sum(dtype=np.int64))
+    indptr = np.zeros(len(sizes) + 1, dtype=np.int32 if total <= np.iinfo(np.int32).max else np.int64)
     np.cumsum(sizes, out=indptr[1:])
     data = np.concatenate([matrix.data for matrix in matrices])
     indices = np.concatenate([matrix.indices for matrix in matrices])

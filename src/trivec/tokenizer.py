@@ -64,13 +64,19 @@ class M3Tokenizer:
         self.unused_ids = tuple(ids.values())
         self._path = path
         self._end = ids["</s>"]
+        self._pad = ids["<pad>"]
 
-    def check_fits(self, rows: int) -> None:
-        """Make sure that every id has a row in a word-embedding table of `rows` rows.
+    def check_fits(self, rows: int, pad_token_id: int) -> None:
+        """Make sure that every id has a row in a word-embedding table of `rows` rows, and that both mean one `<pad>`.
 
         Raises:
             CheckpointError: The tokenizer belongs to another model.
         """
+        if self._pad != pad_token_id:
+            raise CheckpointError(
+                f"{self._path} has <pad> at {self._pad}, config.json says pad_token_id {pad_token_id}: "
+                "they belong to different models"
+            )
         if self.vocabulary_size > rows:
             raise CheckpointError(
                 f"{self._path} has {self.vocabulary_size} pieces, the word-embedding table {rows} rows: "
@@ -103,6 +109,17 @@ class M3Tokenizer:
         """Character offsets (start, end) of each piece of `text`, special tokens left out."""
         encoding = self._tokenizer.encode(_without_lone_surrogates(text), add_special_tokens=False)
         return list(encoding.offsets)
+
+    def tokens_with_spans(self, text: str) -> list[tuple[int, tuple[int, int]]]:
+        """Id and character offsets of each piece of `text`, special tokens left out.
+
+        A piece that is only the mark of a word's beginning covers no characters: its offsets are equal.
+        """
+        encoding = self._tokenizer.encode(_without_lone_surrogates(text), add_special_tokens=False)
+        return [
+            (token_id, (start, start if piece == _WORD_START else end))
+            for token_id, piece, (start, end) in zip(encoding.ids, encoding.tokens, encoding.offsets, strict=True)
+        ]
 
     def token_text(self, token_id: int) -> str:
         """The piece of an id, for people to read: without the mark of a word's beginning.

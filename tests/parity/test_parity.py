@@ -40,17 +40,17 @@ def assert_same(ours: M3Embeddings, theirs: dict) -> None:
 
 
 def texts_of_every_length(checkpoint: Path) -> list[str]:
-    """Texts of 1 to 600 tokens in twelve languages by turns, then duplicates, empties and oddities."""
+    """A text of every length from 1 to 600 tokens, the twelve languages by turns; duplicates, empties and oddities."""
     draw = random.Random(7)
     tokenizer = M3Tokenizer(checkpoint / "tokenizer.json")
     words = [" ".join(texts).split() for texts in SENTENCES.values()]
-    texts = []
-    for length in range(1, 601):
-        text = " ".join(draw.choices(words[length % len(words)], k=length))
-        texts.append(text[: tokenizer.token_spans(text)[length - 1][1]])
-    lengths = {len(ids) - 2 for ids in tokenizer.encode_batch(texts, 10_000).token_ids}
-    assert len(lengths) > 500
-    assert max(lengths) >= 600
+    by_length: dict[int, str] = {}
+    while missing := [length for length in range(1, 601) if length not in by_length]:
+        for length in missing:
+            text = " ".join(draw.choices(words[draw.randrange(len(words))], k=length))
+            text = text[: tokenizer.token_spans(text)[length - 1][1]]
+            by_length[len(tokenizer.encode_batch([text], 10_000).token_ids[0]) - 2] = text
+    texts = [by_length[length] for length in range(1, 601)]
     return [*texts, *texts[:5], "", " ", "\t\n", "<pad> spelled <s> out </s>", "<unk>", "🚣‍♀️ emoji 😀", "ﬁ Ⅷ ｆｕｌｌ"]
 
 
@@ -95,8 +95,7 @@ def test_compute_score(small_checkpoint: Path, weights: list[float] | None) -> N
     ours = M3Model.load(small_checkpoint, precision="fp32").compute_score(pairs, weights or (1.0, 1.0, 1.0))
     assert ours.keys() == theirs.keys()
     for mode, scores in theirs.items():
-        # Sparse scores of random weights are sums in the tens: the tolerance is relative there.
-        assert ours[mode] == pytest.approx(scores, rel=1e-5, abs=TOLERANCE)
+        assert ours[mode] == pytest.approx(scores, rel=0, abs=TOLERANCE)
 
 
 def test_bf16_stays_close(small_checkpoint: Path) -> None:

@@ -72,8 +72,10 @@ class M3Config:
             )
         except KeyError as error:
             raise CheckpointError(f"{path} lacks {error.args[0]!r}: it is no complete XLM-RoBERTa config") from error
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(f"{path} has a value that is no number ({error})") from error
+        except (TypeError, ValueError, OverflowError) as error:
+            raise CheckpointError(f"{path} has a value that is no number ({error}): download it again") from error
+        if min(config.hidden_size, config.num_layers, config.intermediate_size) < 1 or config.max_length < 2:
+            raise CheckpointError(f"{path} describes a model without size ({config}): download it again")
         if config.num_heads < 1 or config.hidden_size % config.num_heads:
             raise CheckpointError(
                 f"{path}: hidden_size {config.hidden_size} is not a multiple of num_attention_heads {config.num_heads}"
@@ -88,8 +90,10 @@ def _read_json_object(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is missing: {path.parent} is no model folder (expected config.json, tokenizer.json and weights)"
         ) from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON ({error}): download it again") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is no JSON ({error}): download it again") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} holds a JSON {type(values).__name__}, expected an object")
     return values

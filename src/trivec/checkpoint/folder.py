@@ -131,7 +131,7 @@ def shard_names(index: Path) -> list[str]:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         if names and all(Path(name).name == name for name in names):
             return names
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{index} is no index of weight shards ({error!r}): download it again") from error
     raise CheckpointError(f"{index} must list shards as plain file names, got {names}")
 
@@ -171,6 +171,13 @@ def _encoder_tensors(
         raise CheckpointError(
             f"{where} has no tensor {anchor!r} (it starts with {sorted(tensors)[:3]}): not an XLM-RoBERTa encoder"
         )
+    layers = {
+        name.removeprefix(f"{prefix}encoder.layer.").split(".")[0] for name in tensors if "encoder.layer." in name
+    }
+    if len(layers) != config.num_layers:
+        raise CheckpointError(
+            f"{where} has {len(layers)} layers, config.json says {config.num_layers}: they belong to different models"
+        )
     shapes = encoder_shapes(config)
     missing = [name for name in shapes if prefix + name not in tensors]
     if missing:
@@ -192,7 +199,9 @@ def _read_head(path: Path, hidden_size: int, out_features: int | None = None) ->
             f"{path} holds {sorted(tensors)}, expected the tensors 'weight' and 'bias' of a linear layer"
         )
     weight, bias = tensors["weight"], tensors["bias"]
-    out = out_features or weight.shape[0]
+    out = out_features or (weight.shape[0] if len(weight.shape) == 2 else 0)
+    if out < 1:
+        raise CheckpointError(f"{path}: weight has shape {weight.shape}, expected (token vector size, {hidden_size})")
     _check(path, "weight", weight, (out, hidden_size))
     _check(path, "bias", bias, (out,))
     return Linear(weight, bias)
@@ -200,6 +209,8 @@ def _read_head(path: Path, hidden_size: int, out_features: int | None = None) ->
 
 def _check(path: Path, name: str, tensor: StoredTensor, shape: tuple[int, ...]) -> None:
     if tensor.shape != shape:
-        raise CheckpointError(f"{path}: {name} has shape {tensor.shape}, expected {shape} by config.json")
+        raise CheckpointError(
+            f"{path}: {name} has shape {tensor.shape}, expected {shape} by config.json: they belong to different models"
+        )
     if tensor.dtype not in NUMPY_VIEW:
         raise CheckpointError(f"{path}: {name} is stored as {tensor.dtype}, expected F32, F16 or BF16")

@@ -47,7 +47,7 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
                     f"{path} is truncated: tensor {name} ends at byte {end:,}, the file at {size:,}; download it again"
                 )
             tensors[name] = _view(mapped, begin, end, str(entry["dtype"]), tuple(map(int, entry["shape"])))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} has a damaged safetensors header ({error}): download it again") from error
     return tensors
 

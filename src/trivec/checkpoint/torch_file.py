@@ -7,10 +7,12 @@ it is looked up. Storages are memory-mapped. Knows nothing about the model.
 
 from __future__ import annotations
 
+import math
 import mmap
 import pickle
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -80,7 +82,7 @@ def read_torch_file(path: Path) -> dict[str, StoredTensor]:
             # OpenVINO shares only arrays that could be written; a private map can, without touching the file.
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
             return _read_archive(archive, mapped, path)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
         size = path.stat().st_size
         raise CheckpointError(
             f"{path} is truncated or no torch file ({size:,} bytes; {error}): download it again"
@@ -119,7 +121,10 @@ def _read_archive(archive: zipfile.ZipFile, mapped: mmap.mmap, path: Path) -> di
         raise CheckpointError(f"{path} is damaged: its pickle does not describe tensors ({error})") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds a {type(state).__name__}, expected a dict of tensors")
-    return {name: tensor for name, tensor in state.items() if isinstance(tensor, StoredTensor)}
+    tensors = {name: value.tensor for name, value in state.items() if isinstance(value, _Rebuilt)}
+    if not all(isinstance(name, str) for name in tensors):
+        raise CheckpointError(f"{path} is damaged: it has tensors under names that are no text; download it again")
+    return tensors
 
 
 class _ForbiddenGlobalError(Exception):
@@ -154,6 +159,15 @@ class _Builder(_Sealed):
         return self._build(*args)
 
 
+class _Rebuilt(_Sealed):
+    """A tensor inside the pickle."""
+
+    __slots__ = ("tensor",)
+
+    def __init__(self, tensor: StoredTensor) -> None:
+        self.tensor = tensor
+
+
 class _StateDict(dict[Any, Any]):
     """Stands in for OrderedDict; the `_metadata` that torch hangs on it is dropped."""
 
@@ -184,23 +198,26 @@ class _TensorUnpickler(pickle.Unpickler):
         kind, storage_type, key, _location, _count = pid
         if kind != "storage" or not isinstance(storage_type, _StorageType) or not isinstance(key, str):
             raise pickle.UnpicklingError(f"unknown reference {pid!r}")
-        return StoredTensor(self._storage(key, storage_type.dtype), storage_type.dtype)
+        return _Rebuilt(StoredTensor(self._storage(key, storage_type.dtype), storage_type.dtype))
 
 
 def _rebuild_tensor(
-    storage: StoredTensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_unused: Any
-) -> StoredTensor:
-    if not isinstance(storage, StoredTensor):
+    storage: _Rebuilt, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_unused: Any
+) -> _Rebuilt:
+    if not isinstance(storage, _Rebuilt):
         raise pickle.UnpicklingError("a tensor without a storage")
-    itemsize = storage.data.itemsize
+    stored = storage.tensor.data
     if min((offset, *size, *stride), default=0) < 0:
         raise pickle.UnpicklingError("a tensor with a negative offset, size or stride")
+    if math.prod(size) > stored.size:
+        raise pickle.UnpicklingError(f"a tensor of shape {tuple(size)} over a storage of {stored.size} elements")
+    itemsize = stored.itemsize
     # np.ndarray checks that offset, shape and strides stay inside the storage (a truncated storage raises here).
     data: np.ndarray[Any, Any] = np.ndarray(
-        tuple(size), storage.data.dtype, storage.data.data, offset * itemsize, tuple(s * itemsize for s in stride)
+        tuple(size), stored.dtype, stored.data, offset * itemsize, tuple(s * itemsize for s in stride)
     )
-    return StoredTensor(data, storage.dtype)
+    return _Rebuilt(StoredTensor(data, storage.tensor.dtype))
 
 
-def _rebuild_parameter(tensor: StoredTensor, *_unused: Any) -> StoredTensor:
+def _rebuild_parameter(tensor: _Rebuilt, *_unused: Any) -> _Rebuilt:
     return tensor

@@ -98,7 +98,7 @@ def search(
             rerank="colbert" if rerank else None,
             candidates=candidates,
         )
-        matched = opened.matched_tokens(query, hits) if loaded.has_sparse else [[] for _ in hits]
+        matched = opened.matched_words(query, hits) if loaded.has_sparse else [[] for _ in hits]
     if as_json:
         found = [
             {**dataclasses.asdict(hit), "matched": [[token, weight] for token, weight in tokens]}
@@ -119,7 +119,7 @@ def _table(hits: Sequence[Hit], matched: Sequence[Sequence[tuple[str, float]]]) 
     table = Table(show_edge=False, pad_edge=False, header_style="bold", show_lines=True)
     for name in ("score", "dense", "sparse"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("document", ratio=1)
+    table.add_column("document", ratio=1, overflow="fold")
     for hit, tokens in zip(hits, matched, strict=True):
         words = [token for token, _ in tokens if token.strip("\u2581")][:_WORDS_SHOWN]
         text = _printable(" ".join(hit.text.split()))

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import openvino as ov
 
 from trivec.checkpoint import Checkpoint
 from trivec.engines import EncodedBatch, Heads
 from trivec.engines.openvino_graph import encoder_graph, heads_graph
+from trivec.engines.openvino_runtime import ov
 from trivec.errors import DeviceError, TrivecError
 from trivec.sparse import pool_lexical_weights
 

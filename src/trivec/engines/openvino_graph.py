@@ -12,11 +12,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-import openvino as ov
-from openvino import opset13 as op
 
 from trivec.checkpoint import Checkpoint, Linear, M3Config, StoredTensor
 from trivec.engines import Heads
+from trivec.engines.openvino_runtime import op, ov
 
 # B = texts in the batch, S = tokens of the longest, H = hidden size, A = attention heads, D = token vector size
 

@@ -21,6 +21,7 @@ from trivec.milvus.connection import Connection, is_lite, without_credentials
 from trivec.milvus.errors import CollectionMismatchError, MilvusError
 from trivec.milvus.fusion import RRF, Weighted
 from trivec.milvus.hits import Added, Hit
+from trivec.milvus.matching import matched_words
 
 if TYPE_CHECKING:
     from trivec.model import M3Model
@@ -258,21 +259,23 @@ class M3Collection:
         hits = [ranking[:limit] for ranking in found]
         return hits[0] if isinstance(queries, str) else hits
 
-    def matched_tokens(self, query: str, hits: Sequence[Hit]) -> list[list[tuple[str, float]]]:
-        """Return for each hit the tokens it shares with the query and what each adds to the sparse score, best first.
+    def matched_words(self, query: str, hits: Sequence[Hit]) -> list[list[tuple[str, float]]]:
+        """Return for each hit the words it shares with the query and what each adds to the sparse score, best first.
+
+        Words are as the query spells them; of a word that is shared in part, that part.
 
         Raises:
             MissingHeadError: the model has no sparse head.
         """
         sparse = self.model.encode([query], return_dense=False, return_sparse=True, show_progress=False).sparse
         weights = rows.sparse_weights(sparse[0])  # type: ignore[index]  # return_sparse was asked for
+        tokens = self.model.tokenizer.tokens_with_spans(query)
         stored = self._stored([hit.id for hit in hits], ["sparse"])
         matched = []
         for hit in hits:
             document = stored.get(hit.id, {}).get("sparse", {})
             shared = {token: weight * document[token] for token, weight in weights.items() if token in document}
-            best = sorted(shared.items(), key=lambda pair: -pair[1])
-            matched.append([(self.model.tokenizer.token_text(token), weight) for token, weight in best])
+            matched.append(matched_words(query, tokens, shared))
         return matched
 
     def _open(self) -> None:

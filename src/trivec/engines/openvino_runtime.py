@@ -1,0 +1,20 @@
+"""OpenVINO, imported without its usage reports.
+
+Plain `import openvino` forks a process that reports the import to its maker's statistics service. Turning texts into
+vectors is no one else's business, so the reporting package is kept out of sight for the moment of the import; OpenVINO
+then uses its own silent stand-in.
+"""
+
+import sys
+
+_hidden = "openvino_telemetry" not in sys.modules
+if _hidden:
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # makes the import statement raise ImportError
+try:
+    import openvino as ov
+    from openvino import opset13 as op
+finally:
+    if _hidden:
+        del sys.modules["openvino_telemetry"]
+
+__all__ = ["op", "ov"]
