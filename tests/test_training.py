@@ -16,6 +16,7 @@ from safetensors.torch import load_file  # noqa: E402
 
 from random_checkpoint import write_random_checkpoint  # noqa: E402
 from trivec import M3Model  # noqa: E402
+from trivec.checkpoint import open_checkpoint  # noqa: E402
 from trivec.tokenizer import M3Tokenizer  # noqa: E402
 from trivec.training import encoder as encoder_module  # noqa: E402
 from trivec.training import trainer as trainer_module  # noqa: E402
@@ -25,7 +26,6 @@ from trivec.training.folder import (  # noqa: E402
     ResultError,
     check_model_folder,
     load_trainable,
-    stored_fusion_weights,
     write_model_folder,
 )
 from trivec.training.gradients import backward  # noqa: E402
@@ -175,7 +175,7 @@ def test_training_finds_the_right_passages_more_often(tmp_path: Path):
         embeddings = model.encode(texts, return_colbert_vecs=True, show_progress=False)
     assert embeddings.dense.shape == (2, 32)
     assert embeddings.sparse.shape[0] == len(embeddings.colbert_vecs) == 2
-    fusion = stored_fusion_weights(tmp_path / "result")
+    fusion = open_checkpoint(tmp_path / "result").config.fusion_weights
     assert fusion is not None
     assert ndcg_of_sum(tmp_path / "result", held_out, fusion) >= ndcg_of_sum(tmp_path / "result", held_out, (1, 0.3, 1))
 
@@ -190,7 +190,7 @@ def test_fine_tuning_keeps_the_fusion_weights_it_cannot_choose(tiny_checkpoint: 
     write_model_folder(load_trainable(tiny_checkpoint), start, tiny_checkpoint, fusion_weights=(0.5, 2.0, 1.0))
     train = write_examples(tmp_path / "train.jsonl", 8)
     fine_tune(start, [train], tmp_path / "result", TrainingSettings(steps=1), show_progress=False)
-    assert stored_fusion_weights(tmp_path / "result") == (0.5, 2.0, 1.0)
+    assert open_checkpoint(tmp_path / "result").config.fusion_weights == (0.5, 2.0, 1.0)
 
 
 def test_the_best_weights_are_kept_not_the_last(tiny_checkpoint: Path, tmp_path: Path):

@@ -68,7 +68,7 @@ class M3Model:
         """Load a model from a folder or the Hugging Face hub.
 
         Args:
-            name_or_path: Folder in BAAI/bge-m3's layout, or hub id.
+            name_or_path: Folder in BAAI/bge-m3's layout, hub id, or "nano" for the bundled demonstration model.
             device: "cpu", the only one so far, or None for it.
             precision: "fp32" (exact), "bf16", or "auto": bf16 where the processor has native instructions for it.
             max_length: Most tokens of a text that are read; the model's own limit if None (8192 for BGE-M3).

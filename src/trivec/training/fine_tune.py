@@ -17,7 +17,6 @@ from trivec.training.folder import (
     check_model_folder,
     load_trainable,
     round_to_half,
-    stored_fusion_weights,
     write_model_folder,
 )
 from trivec.training.held_out import HeldOut
@@ -111,7 +110,7 @@ def fine_tune(
     progress = Trainer(model, source, settings, run, evaluate=evaluate, show_progress=show_progress).run()
     if half:
         round_to_half(model)
-    fusion_weights = stored_fusion_weights(checkpoint.folder)
+    fusion_weights = checkpoint.config.fusion_weights
     if examples is not None and model.sparse_linear is not None and model.colbert_linear is not None:
         fusion_weights = examples.fusion_weights(model.eval())
     write_model_folder(model, out, checkpoint.folder, half=half, fusion_weights=fusion_weights)

@@ -98,12 +98,6 @@ def write_model_folder(
             shutil.copyfile(tokenizer_folder / name, folder / name)
 
 
-def stored_fusion_weights(folder: Path) -> tuple[float, float, float] | None:
-    """The fusion weights in a model folder's config.json: dense, sparse, multi-vector; None if there are none."""
-    stored = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("trivec", {}).get("fusion_weights")
-    return None if stored is None else (float(stored[0]), float(stored[1]), float(stored[2]))
-
-
 def check_model_folder(model: TrainableM3, folder: Path, texts: Sequence[str], *, tolerance: float = 1e-4) -> float:
     """Load a written folder with trivec's inference engine and compare its vectors with the model's.
 
