@@ -1,4 +1,4 @@
-"""The path from texts to vectors: check, tokenize ahead, batch by length, compute, put back in order.
+"""The path from texts to vectors: check, tokenize ahead, compute, put back in order.
 
 Works window by window, so memory stays flat however long the input is: while one window is computed, the next one is
 tokenized in a second thread. Knows the tokenizer and the engine only by what they are asked to do.
@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from trivec.batching import plan_batches
 from trivec.embeddings import M3Embeddings
 from trivec.engines import EncodedBatch, Engine, Heads
 from trivec.sparse import SparseMatrix, stack_rows
@@ -164,12 +163,12 @@ def _level_of_the_caller() -> int:
 def _encode_window(
     window: TokenizedTexts, engine: Engine, settings: EncodingSettings, progress: tqdm[Any]
 ) -> M3Embeddings:
-    lengths = np.array([len(ids) for ids in window.token_ids])
-    batches = plan_batches(lengths, settings.token_budget)
+    batches: list[np.ndarray[Any, Any]] = []
     encoded: list[EncodedBatch] = []
-    for batch in batches:
-        encoded.append(engine.encode([window.token_ids[i] for i in batch], settings.heads))
-        progress.update(len(batch))
+    for texts, vectors in engine.encode(window.token_ids, settings.heads, settings.token_budget):
+        batches.append(texts)
+        encoded.append(vectors)
+        progress.update(len(texts))
     return _in_input_order(encoded, np.argsort(np.concatenate(batches)))
 
 

@@ -1,12 +1,12 @@
 """The seam between the model and what computes it.
 
-An engine turns the token ids of a batch into the vectors of the heads asked for. It owns the weights and the device; it
-knows nothing about texts, order or progress.
+An engine turns token ids into the vectors of the heads asked for, in batches of its own making. It owns the weights and
+the device; it knows nothing about text, windows or progress.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,8 +47,19 @@ class Engine(Protocol):
     precision: str
     """What the encoder computes in: "fp32" or "bf16"."""
 
-    def encode(self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads) -> EncodedBatch:
-        """Compute the vectors of a batch: one int32 array of token ids a text, of any lengths."""
+    def encode(
+        self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads, token_budget: int
+    ) -> Iterator[tuple[npt.NDArray[np.intp], EncodedBatch]]:
+        """Compute the vectors of texts: one int32 array of token ids a text, of any lengths.
+
+        Args:
+            token_ids: The texts, at least one.
+            heads: What to compute.
+            token_budget: Most tokens computed at once; a longer text goes alone.
+
+        Yields:
+            Indices into `token_ids` and the vectors of those texts, a batch after another; every index exactly once.
+        """
         ...
 
     def close(self) -> None:

@@ -6,12 +6,14 @@ Knows nothing about texts, and nothing about the graph's insides.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from trivec.batching import plan_batches
 from trivec.checkpoint import Checkpoint
 from trivec.engines import EncodedBatch, Heads
 from trivec.engines.openvino_graph import encoder_graph, heads_graph
@@ -38,6 +40,15 @@ def cpu_precision(wanted: str) -> str:
     if wanted == "auto":
         return "bf16" if has_bf16 else "fp32"
     return wanted
+
+
+@dataclass(frozen=True)
+class _RawOutputs:
+    """What the heads gave, without padding: (n, dim), and a (tokens,) and a (tokens - 1, dim) array a text."""
+
+    dense: npt.NDArray[np.float32] | None
+    weights: list[npt.NDArray[np.float32]] | None
+    vectors: list[npt.NDArray[np.float32]] | None
 
 
 class OpenVINOEngine:
@@ -77,15 +88,40 @@ class OpenVINOEngine:
         graph = encoder_graph(checkpoint.config, checkpoint.encoder)
         self._encoder = self._compile(graph, self.precision)
 
-    def encode(self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads) -> EncodedBatch:
-        """Compute the vectors of one batch; see `Engine.encode`.
+    def encode(
+        self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads, token_budget: int
+    ) -> Iterator[tuple[npt.NDArray[np.intp], EncodedBatch]]:
+        """Compute the vectors of texts, batches of like length, the longest first; see `Engine.encode`.
 
         Raises:
             TrivecError: The engine is closed, or the weights give vectors that are not finite.
         """
-        lengths = [len(row) for row in token_ids]
+        batches = plan_batches(np.array([len(ids) for ids in token_ids]), token_budget)
+        texts = [[token_ids[i] for i in batch] for batch in batches]
+        padded = map(self._padded, texts)
+        inputs: list[npt.NDArray[Any]] | None = next(padded)
+        raw = _RawOutputs(None, None, None)
+        for number, batch in enumerate(texts):
+            with self._lock:
+                if self._encoder is None:
+                    raise TrivecError("the model is closed: load it again")
+                self._encoder.start_async(inputs, share_inputs=True)
+                # While the graph computes this batch, the one before is pooled and the next one looked up.
+                try:
+                    before = self._encoded(texts[number - 1], raw) if number else None
+                    following = next(padded, None)
+                finally:
+                    self._encoder.wait()
+                raw = self._run_heads(heads, [len(ids) for ids in batch])
+            inputs = following
+            if before is not None:
+                yield batches[number - 1], before
+        yield batches[-1], self._encoded(texts[-1], raw)
+
+    def _padded(self, token_ids: Sequence[npt.NDArray[np.int32]]) -> list[npt.NDArray[Any]]:
+        """The encoder's inputs for a batch: word embeddings, position ids, attention mask."""
         pad = self._checkpoint.config.pad_token_id
-        padded = np.full((len(token_ids), max(lengths)), pad, dtype=np.int32)
+        padded = np.full((len(token_ids), max(map(len, token_ids))), pad, dtype=np.int32)
         mask = np.zeros(padded.shape, dtype=np.bool_)
         for row, ids in enumerate(token_ids):
             padded[row, : len(ids)] = ids
@@ -94,29 +130,33 @@ class OpenVINOEngine:
         # RoBERTa counts positions over the ids that are not <pad>, even a <pad> spelled out inside a text.
         counted = padded != pad
         positions = (np.cumsum(counted, axis=1, dtype=np.int32) * counted + pad).astype(np.int32)
+        return [words, positions, mask]
 
-        with self._lock:
-            if self._encoder is None:
-                raise TrivecError("the model is closed: load it again")
-            self._encoder.infer([words, positions, mask], share_inputs=True)
-            request = self._heads_request(heads)
-            request.set_input_tensor(self._encoder.get_output_tensor())
-            request.infer()
-            dense = request.get_tensor("dense").data.copy() if heads.dense else None
-            weights = request.get_tensor("sparse").data.copy() if heads.sparse else None
-            vectors = request.get_tensor("colbert").data if heads.colbert else None
-            colbert = None if vectors is None else [v[: n - 1].copy() for v, n in zip(vectors, lengths, strict=True)]
+    def _run_heads(self, heads: Heads, lengths: Sequence[int]) -> _RawOutputs:
+        """Run the heads on the hidden states just computed, and take from the graph what it will overwrite."""
+        request = self._heads_request(heads)
+        request.set_input_tensor(self._encoder.get_output_tensor())
+        request.infer()
+        return _RawOutputs(
+            dense=request.get_tensor("dense").data.copy() if heads.dense else None,
+            weights=[row[:n].copy() for row, n in zip(request.get_tensor("sparse").data, lengths, strict=True)]
+            if heads.sparse
+            else None,
+            vectors=[v[: n - 1].copy() for v, n in zip(request.get_tensor("colbert").data, lengths, strict=True)]
+            if heads.colbert
+            else None,
+        )
 
-        for values in (dense, weights, *(colbert or ())):
+    def _encoded(self, token_ids: Sequence[npt.NDArray[np.int32]], raw: _RawOutputs) -> EncodedBatch:
+        for values in (raw.dense, *(raw.weights or ()), *(raw.vectors or ())):
             if values is not None and not np.isfinite(values).all():
                 raise TrivecError(
                     f"{self._checkpoint.folder} is damaged: its weights give vectors that are not finite numbers"
                 )
         sparse = None
-        if weights is not None:
-            of_texts = [row[:n] for row, n in zip(weights, lengths, strict=True)]
-            sparse = pool_lexical_weights(token_ids, of_texts, self._vocabulary_size, self._unused_ids)
-        return EncodedBatch(dense, sparse, colbert)
+        if raw.weights is not None:
+            sparse = pool_lexical_weights(token_ids, raw.weights, self._vocabulary_size, self._unused_ids)
+        return EncodedBatch(raw.dense, sparse, raw.vectors)
 
     def close(self) -> None:
         """Give the compiled graphs' memory back."""
