@@ -143,9 +143,9 @@ def read_texts(file: str | Path, *, text_field: str = "text") -> Iterator[Docume
     Raises: as `read_documents`.
     """
     path = Path(file)
-    if path.suffix.lower() != ".txt" or not path.is_file():
-        return read_documents([path], text_field=text_field, metadata_fields=[])
-    return _read_lines(path)
+    if path.suffix.lower() == ".txt" and path.is_file():
+        return _read_lines(path)
+    return read_documents([path], text_field=text_field, metadata_fields=[])
 
 
 def document_total(paths: Iterable[str | Path]) -> int | None:

@@ -106,7 +106,7 @@ class Drift:
 def measure_drift(exact: M3Model, other: M3Model, texts: Iterable[str], *, show_progress: bool = True) -> Drift:
     """Compare the vectors of two loads of one checkpoint on some texts, every one of them.
 
-    Both models are in memory, and the dense and sparse vectors of all texts (10 KB a text and model at full size, for
+    Both models are in memory, and the dense and sparse vectors of all texts (6 KB a text and model at full size, for
     texts of 250 tokens). Token vectors are computed in a second pass and held for some texts at a time, so every text
     is encoded at least twice. Neighbours are found by comparing every text with every other.
 
