@@ -202,4 +202,6 @@ def test_where_auto_means_fp32_other_precisions_are_named(tiny_checkpoint, tmp_p
     monkeypatch.setattr(options, "load_model", lambda name, *_: M3Model.load(name, precision="fp32"))
     assert run(["verify", str(tiny_checkpoint), "--texts", str(texts_file(tmp_path, "txt"))]) == 1
     err = capsys.readouterr().err
-    assert re.search(r"auto means fp32 on this processor, which leaves nothing to compare: pass --precision .*bf16", err)
+    assert re.search(
+        r"auto means fp32 on this processor, which leaves nothing to compare: pass --precision .*bf16", err
+    )
