@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from trivec.checkpoint import Checkpoint, M3Config, open_checkpoint
+from trivec.checkpoint.converted_cache import ConvertedCache
 from trivec.embeddings import M3Embedding, M3Embeddings
 from trivec.encoding import EncodingSettings, checked_texts, empty_embeddings, encode_windows
 from trivec.engines import Engine, Heads
@@ -21,7 +22,7 @@ from trivec.scoring import colbert_score, combined_scores, dense_score, lexical_
 from trivec.sparse import stack_rows
 from trivec.tokenizer import M3Tokenizer
 
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16", "int8")
 # A batch holds this many tokens for each text of `batch_size`: short texts share a batch in larger numbers, long ones
 # in smaller, and memory stays the same.
 TOKENS_PER_TEXT = 256
@@ -32,7 +33,7 @@ class M3Model:
 
     Attributes:
         name: What it was loaded as: a folder or hub id.
-        precision: What the encoder computes in: "fp32" or "bf16".
+        precision: What the encoder computes in: "fp32", "bf16" or "int8".
         max_length: Most tokens of a text that are read, unless a call says otherwise.
         tokenizer: The model's tokenizer.
         checkpoint: The opened model folder.
@@ -64,18 +65,21 @@ class M3Model:
         revision: str | None = None,
         local_files_only: bool = False,
         num_threads: int | None = None,
+        use_cache: bool = True,
     ) -> M3Model:
         """Load a model from a folder or the Hugging Face hub.
 
         Args:
             name_or_path: Folder in BAAI/bge-m3's layout, hub id, or "nano" for the bundled demonstration model.
             device: "cpu", the only one so far, or None for it.
-            precision: "fp32" (exact), "bf16", or "auto": bf16 where the processor has native instructions for it.
+            precision: "fp32" (exact), "bf16", "int8" (fastest, least exact: `trivec verify --texts` says how much), or
+                "auto": bf16 where the processor has native instructions for it, else fp32.
             max_length: Most tokens of a text that are read; the model's own limit if None (8192 for BGE-M3).
             cache_dir: Where downloads are kept; the hub library's own cache if None.
             revision: Branch, tag or commit on the hub.
             local_files_only: Never ask the hub.
             num_threads: Threads to compute with; every core if None.
+            use_cache: Keep the weights as converted to bf16 or int8 on disk, so that the next load is quick.
 
         Raises:
             CheckpointError: The model cannot be found or a file of it is unusable.
@@ -93,7 +97,8 @@ class M3Model:
 
         from trivec.engines.openvino_engine import OpenVINOEngine
 
-        engine = OpenVINOEngine(checkpoint, precision, tokenizer.vocabulary_size, tokenizer.unused_ids, num_threads)
+        cache = ConvertedCache() if use_cache else None
+        engine = OpenVINOEngine(checkpoint, tokenizer, precision, num_threads, cache)
         model = cls(str(name_or_path), checkpoint, tokenizer, engine, checkpoint.config.max_length)
         model.max_length = model.checked_length(max_length)
         return model

@@ -5,6 +5,7 @@ This module knows dtypes and shapes. It does not know file formats or what the t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,3 +47,7 @@ def _to_float32(data: npt.NDArray[np.generic], dtype: str) -> npt.NDArray[np.flo
         # bfloat16 is the upper half of a float32.
         return (data.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return data.astype(np.float32, copy=False)
+
+
+def release_pages(tensors: Iterable[StoredTensor]) -> None:
+    """TEMPORARY."""
