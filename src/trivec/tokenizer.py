@@ -54,13 +54,13 @@ class M3Tokenizer:
             raise CheckpointError(f"{path} is no tokenizer in Hugging Face `tokenizers` format ({error})") from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
-        ids = {name: vocabulary.get(name, -1) for name in ("<s>", "</s>", "<pad>", "<unk>")}
-        if -1 in ids.values() or self._tokenizer.encode("").ids != [ids["<s>"], ids["</s>"]]:
+        found = {name: self._tokenizer.token_to_id(name) for name in ("<s>", "</s>", "<pad>", "<unk>")}
+        ids = {name: token_id for name, token_id in found.items() if token_id is not None}
+        if len(ids) < len(found) or self._tokenizer.encode("").ids != [ids["<s>"], ids["</s>"]]:
             raise CheckpointError(
                 f"{path} is no XLM-RoBERTa tokenizer: an empty text must give <s> </s>, and <pad> and <unk> must exist"
             )
-        self.vocabulary_size = len(vocabulary)
+        self.vocabulary_size = self._tokenizer.get_vocab_size(with_added_tokens=True)
         self.unused_ids = tuple(ids.values())
         self._path = path
         self._end = ids["</s>"]

@@ -81,10 +81,13 @@ class OpenVINOEngine:
         self._weights = _prepared_weights(checkpoint, tokenizer, self.precision, cache)
         graph = encoder_graph(checkpoint.config, self._weights, bf16=self.precision != "fp32" and has_bf16())
         self._encoder = self._compile(graph, self.precision)
-        # The first run has OpenVINO make its own copy of the weights: time for now, and pages to give back.
-        self._encoder.infer(self._inputs([np.arange(16, dtype=np.int32)]))
-        release_pages(self._weights.values())
-        release_pages(checkpoint.encoder.values())
+        # The first run has OpenVINO copy the weights into its own order: done now, so that no query waits for it, and
+        # the pages that were read are given back meanwhile, so that the weights are never in memory twice.
+        inputs = self._inputs([np.arange(16, dtype=np.int32)])
+        self._encoder.start_async(inputs)
+        while not self._encoder.wait_for(5):  # milliseconds
+            release_pages(self._weights.values())
+        release_pages([*self._weights.values(), *checkpoint.encoder.values()])
 
     def encode(
         self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads, token_budget: int
