@@ -102,7 +102,7 @@ def test_content_decides_not_the_folder(load: Loading, model: Path, tmp_path: Pa
     assert len(load.cache.entries()) == 2
 
 
-def test_the_shape_belongs_to_the_content(load: Loading, model: Path) -> None:
+def test_shape_and_tokenizer_belong_to_the_content(load: Loading, model: Path) -> None:
     load(model)
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | {"num_attention_heads": 2}))
@@ -111,6 +111,9 @@ def test_the_shape_belongs_to_the_content(load: Loading, model: Path) -> None:
     (model / "config.json").write_text(json.dumps(config | {"trivec": {"fusion_weights": [1, 2, 3]}}))
     load(model)
     assert load.conversions == 2
+    (model / "tokenizer.json").write_text((model / "tokenizer.json").read_text() + "\n")
+    load(model)
+    assert load.conversions == 3
 
 
 def test_every_precision_has_its_entry(load: Loading, model: Path) -> None:
@@ -136,12 +139,12 @@ def test_unchanged_files_are_hashed_once(load: Loading, model: Path, monkeypatch
     real = converted_cache._sha256
     monkeypatch.setattr(converted_cache, "_sha256", lambda file: hashed.append(file) or real(file))
     load(model)
-    assert hashed == [model / "model.safetensors", load.entry]
+    assert hashed == [model / "model.safetensors", model / "tokenizer.json", load.entry]
     load(model)
-    assert len(hashed) == 2
+    assert len(hashed) == 3
     os.utime(model / "model.safetensors", (1, 1))
     load(model)
-    assert hashed[2:] == [model / "model.safetensors"]
+    assert hashed[3:] == [model / "model.safetensors"]
     assert load.conversions == 1
 
 
