@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 
 from random_checkpoint import write_random_checkpoint
+from sample_texts import SENTENCES
+from trivec import M3Model
 from trivec.cache_folder import default_cache_folder
 from trivec.checkpoint import Checkpoint, StoredTensor, converted_cache, open_checkpoint
 from trivec.checkpoint.converted_cache import ConvertedCache
@@ -238,6 +240,19 @@ def test_a_mapped_entry_outlives_its_file(load: Loading, model: Path, monkeypatc
     load.cache.clear()
     assert_converted(first, source)
     assert_converted(second, source)
+
+
+def test_a_model_from_the_cache_gives_the_same_vectors(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIVEC_CACHE", str(tmp_path / "cache"))
+    dense = []
+    for use_cache in (False, True, True):
+        with M3Model.load(model, precision="int8", use_cache=use_cache) as loaded:
+            dense.append(loaded.encode([texts[0] for texts in SENTENCES.values()]).dense)
+        assert len(ConvertedCache().entries()) == use_cache
+    assert np.array_equal(dense[0], dense[1])
+    assert np.array_equal(dense[0], dense[2])
 
 
 # Loads the model argv[1] through the cache argv[2]; each conversion adds a line to argv[3], and takes argv[4] seconds.
