@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 
 from random_checkpoint import write_random_checkpoint
+from sample_texts import SENTENCES
+from trivec import M3Model
 from trivec.cache_folder import default_cache_folder
 from trivec.checkpoint import Checkpoint, StoredTensor, converted_cache, open_checkpoint
 from trivec.checkpoint.converted_cache import ConvertedCache
@@ -102,7 +104,7 @@ def test_content_decides_not_the_folder(load: Loading, model: Path, tmp_path: Pa
     assert len(load.cache.entries()) == 2
 
 
-def test_the_shape_belongs_to_the_content(load: Loading, model: Path) -> None:
+def test_shape_and_tokenizer_belong_to_the_content(load: Loading, model: Path) -> None:
     load(model)
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | {"num_attention_heads": 2}))
@@ -111,6 +113,9 @@ def test_the_shape_belongs_to_the_content(load: Loading, model: Path) -> None:
     (model / "config.json").write_text(json.dumps(config | {"trivec": {"fusion_weights": [1, 2, 3]}}))
     load(model)
     assert load.conversions == 2
+    (model / "tokenizer.json").write_text((model / "tokenizer.json").read_text() + "\n")
+    load(model)
+    assert load.conversions == 3
 
 
 def test_every_precision_has_its_entry(load: Loading, model: Path) -> None:
@@ -136,12 +141,12 @@ def test_unchanged_files_are_hashed_once(load: Loading, model: Path, monkeypatch
     real = converted_cache._sha256
     monkeypatch.setattr(converted_cache, "_sha256", lambda file: hashed.append(file) or real(file))
     load(model)
-    assert hashed == [model / "model.safetensors", load.entry]
+    assert hashed == [model / "model.safetensors", model / "tokenizer.json", load.entry]
     load(model)
-    assert len(hashed) == 2
+    assert len(hashed) == 3
     os.utime(model / "model.safetensors", (1, 1))
     load(model)
-    assert hashed[2:] == [model / "model.safetensors"]
+    assert hashed[3:] == [model / "model.safetensors"]
     assert load.conversions == 1
 
 
@@ -235,6 +240,19 @@ def test_a_mapped_entry_outlives_its_file(load: Loading, model: Path, monkeypatc
     load.cache.clear()
     assert_converted(first, source)
     assert_converted(second, source)
+
+
+def test_a_model_from_the_cache_gives_the_same_vectors(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIVEC_CACHE", str(tmp_path / "cache"))
+    dense = []
+    for use_cache in (False, True, True):
+        with M3Model.load(model, precision="int8", use_cache=use_cache) as loaded:
+            dense.append(loaded.encode([texts[0] for texts in SENTENCES.values()]).dense)
+        assert len(ConvertedCache().entries()) == use_cache
+    assert np.array_equal(dense[0], dense[1])
+    assert np.array_equal(dense[0], dense[2])
 
 
 # Loads the model argv[1] through the cache argv[2]; each conversion adds a line to argv[3], and takes argv[4] seconds.

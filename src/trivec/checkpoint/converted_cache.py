@@ -1,7 +1,7 @@
 """Checkpoints in the form in which they are computed with, kept on disk so that only the first load converts.
 
     converted/
-      <content>-<precision>/             of one checkpoint's weights and shape in one precision
+      <content>-<precision>/             of one checkpoint's weights, shape and tokenizer
         <version>.safetensors            the tensors; where they came from is in the header
         <version>.sha256                 its checksum, as `sha256sum` writes it; written last, so it marks a whole entry
       <content>-<precision>.lock         held while that folder is written to or deleted
@@ -86,8 +86,8 @@ class ConvertedCache:
         Args:
             source: The checkpoint.
             precision: What `convert` converts to, in lower-case letters and digits.
-            convert: Gives names and tensors one after another. They may depend on the checkpoint's encoder and config
-                alone. Called once, or again if storing failed.
+            convert: Gives names and tensors one after another. They may depend on the checkpoint's encoder, config
+                and tokenizer alone. Called once, or again if storing failed.
         """
         path = self.folder / f"{self._content(source)}-{precision}" / f"{__version__}.safetensors"
         stored = self._load(path)
@@ -195,9 +195,9 @@ class ConvertedCache:
                         partial.unlink()
 
     def _content(self, source: Checkpoint) -> str:
-        """Name what the converted tensors depend on: the encoder's weights and its shape."""
+        """Name what the converted tensors depend on; the tokenizer is what int8 measures activations with."""
         shape = {name: value for name, value in asdict(source.config).items() if name != "fusion_weights"}
-        parts = [json.dumps(shape, sort_keys=True), *map(self._digest, source.weight_files)]
+        parts = [json.dumps(shape, sort_keys=True), *map(self._digest, (*source.weight_files, source.tokenizer_file))]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
     def _checksum(self, path: Path) -> str:
