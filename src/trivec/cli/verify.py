@@ -13,6 +13,7 @@ def verify(
     model: Annotated[str, typer.Argument(help="A folder in BAAI/bge-m3's layout, or a Hugging Face id.")],
     precision: options.PrecisionOption = options.Precision.fp32,
     device: options.Device = None,
+    engine: options.EngineOption = options.Engine.auto,
     revision: options.Revision = None,
     offline: options.Offline = False,
     threads: options.Threads = None,
@@ -36,7 +37,7 @@ def verify(
 
     from trivec.published import compare_with_published
 
-    with options.load_model(model, precision, device, revision, offline, threads) as loaded:
+    with options.load_model(model, precision, device, engine, revision, offline, threads) as loaded:
         comparisons = compare_with_published(loaded)
         computed_in = loaded.precision
     table = Table(show_edge=False, pad_edge=False, header_style="bold")
