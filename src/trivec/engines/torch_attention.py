@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.util import find_spec
 
 import numpy as np
@@ -39,6 +40,7 @@ def plan_attention(lengths: Sequence[int], boundaries: torch.Tensor, dtype: torc
     return attention_in_groups(lengths, device)
 
 
+@cache
 def has_variable_length_attention(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
     """Whether torch's variable-length attention runs: NVIDIA's Ampere or later, 16 bits, torch 2.10 built with it."""
     return (
@@ -107,8 +109,8 @@ def _group(lengths: np.ndarray, start: int, end: int, device: torch.device) -> A
     mask = torch.from_numpy(real).to(device)[:, None, None, :]
 
     def attend_padded(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        parts = (by_text(packed[rows]) for packed in (query, key, value))
+        parts = (by_text(packed.index_select(0, rows)) for packed in (query, key, value))
         context = functional.scaled_dot_product_attention(*parts, attn_mask=mask)
-        return context.transpose(1, 2).flatten(0, 1)[back]
+        return context.transpose(1, 2).flatten(0, 1).index_select(0, back)
 
     return attend_padded

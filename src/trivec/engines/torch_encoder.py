@@ -148,7 +148,8 @@ class PackedEncoder:
         return hidden
 
     def _embedded(self, texts: PackedTexts) -> torch.Tensor:
-        embedded = self._words[texts.token_ids].float().add_(self._positions[texts.position_ids])
+        words = functional.embedding(texts.token_ids, self._words)
+        embedded = words.float().add_(functional.embedding(texts.position_ids, self._positions))
         return self._embedding_norm(embedded).to(self._dtype)
 
 

@@ -64,7 +64,7 @@ class TorchHeads:
         dense = cells = weights = vectors = None
         starts = texts.boundaries[:-1]
         if heads.dense:
-            dense = hidden[starts].float()
+            dense = hidden.index_select(0, starts).float()
         if (heads.sparse and self._sparse) or (heads.colbert and self._colbert):
             hidden = hidden.float()
         if heads.sparse and self._sparse:
@@ -88,8 +88,8 @@ class TorchHeads:
         run_starts = torch.ones_like(cells, dtype=torch.bool)
         run_starts[1:] = cells[1:] != cells[:-1]
         run = run_starts.cumsum(0) - 1
-        largest = torch.zeros_like(weights).scatter_reduce_(0, run, weights[order], "amax")
-        return cells, largest[run] * run_starts
+        largest = torch.zeros_like(weights).scatter_reduce_(0, run, weights.gather(0, order), "amax")
+        return cells, largest.gather(0, run) * run_starts
 
 
 def sparse_rows(cells: np.ndarray, weights: np.ndarray, texts: int, vocabulary_size: int) -> SparseMatrix:
