@@ -19,10 +19,11 @@ from trivec.sparse import pool_lexical_weights
 torch = pytest.importorskip("torch", reason="needs torch: run `make parity`")
 
 from trivec.checkpoint import open_checkpoint  # noqa: E402
+from trivec.cli.app import run  # noqa: E402
 from trivec.engines import torch_attention  # noqa: E402
 from trivec.engines.torch_devices import devices_there, exact_float32, resolve_precision  # noqa: E402
 from trivec.engines.torch_encoder import PackedEncoder, PackedTexts  # noqa: E402
-from trivec.engines.torch_engine import TorchEngine  # noqa: E402
+from trivec.engines.torch_engine import TorchEngine, tokens_a_batch  # noqa: E402
 from trivec.engines.torch_heads import TorchHeads, sparse_rows  # noqa: E402
 
 TEXTS = [text for texts in SENTENCES.values() for text in texts]
@@ -162,6 +163,20 @@ def test_a_text_that_does_not_fit_is_named_after_the_others_came_out(model: M3Mo
     assert sorted(int(i) for texts, _ in received for i in texts) == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("total", "asked", "fitting", "wanted"),
+    [
+        (1_000_000, 4096, 10**9, 32_768),  # a full window: as much as a GPU does well with
+        (25_000, 4096, 10**9, 8_192),  # a window of token vectors: several batches, to copy beside computing
+        (100_000, 4096, 10**9, 25_000),
+        (100_000, 60_000, 10**9, 60_000),  # a large batch_size
+        (1_000_000, 60_000, 3000, 3000),  # little memory
+    ],
+)
+def test_tokens_of_a_batch_on_a_gpu(total: int, asked: int, fitting: int, wanted: int) -> None:
+    assert tokens_a_batch(total, asked, fitting) == wanted
+
+
 def test_the_two_ways_to_attend_in_groups_agree_with_each_text_alone() -> None:
     generator = torch.Generator().manual_seed(5)
     lengths = [300, 299, 290, 90, 90, 90, 40, 7, 7, 2, 1]
@@ -186,6 +201,18 @@ def test_variable_length_attention_is_called_as_torch_declares_it(
     ids, boundaries = (torch.empty(size, dtype=torch.int32, device=meta) for size in (20, 4))
     hidden = encoder(PackedTexts([9, 7, 4], ids, ids, boundaries))
     assert (hidden.shape, hidden.dtype) == ((20, 32), torch.bfloat16)
+
+
+def test_the_command_line_chooses_engine_and_devices(
+    tiny_checkpoint: Path, tiny_model: M3Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text(TEXTS[0], encoding="utf-8")
+    command = ["encode", str(tmp_path / "a.txt"), "--out", str(tmp_path / "a.npz"), "-m", str(tiny_checkpoint)]
+    assert run([*command, "--engine", "torch", "--device", "cpu,cpu", "--precision", "fp32"]) == 0
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert arrays["dense"] == pytest.approx(tiny_model.encode(TEXTS[:1]).dense, abs=TOLERANCE)
+    assert run([*command, "--device", "cuda:99"]) != 0
+    assert "device='cuda:99' is not to be had" in capsys.readouterr().err
 
 
 def test_devices_that_are_not_there(tiny_checkpoint: Path) -> None:

@@ -148,7 +148,7 @@ class M3Model:
         Args:
             texts: Any iterable of str.
             batch_size: Memory knob: a batch holds up to `batch_size` x 256 tokens, however many texts that makes. On a
-                GPU it holds up to 32,768 tokens, or these if they are more, as far as free memory allows.
+                CUDA GPU it holds 8,192 to 32,768, or these if they are more, as far as free memory allows.
             max_length: Most tokens of a text that are read; the model's `max_length` if None. One warning counts the
                 texts that were longer.
             return_dense: Compute dense vectors.

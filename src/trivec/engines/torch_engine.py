@@ -22,10 +22,22 @@ from trivec.engines.torch_encoder import PackedEncoder, PackedTexts
 from trivec.engines.torch_heads import HeadOutputs, TorchHeads, sparse_rows
 from trivec.errors import DeviceError, TrivecError
 
-# A GPU is busy with this many tokens at a time; with more, less of the copying happens beside the computing.
-GPU_TOKENS = 32_768
+# A GPU is busy with the smaller number of tokens at a time and gains nothing from more than the larger one. Between
+# the two, a window makes four batches, so that most copying happens beside the computing.
+_LEAST_GPU_TOKENS, _MOST_GPU_TOKENS = 8_192, 32_768
 # Of a GPU's free memory, the share that one batch may take by the estimate; the rest is for what it leaves out.
 _MEMORY_SHARE = 0.7
+
+
+def tokens_a_batch(total: int, asked: int, fitting: int) -> int:
+    """Most tokens that a GPU computes at once.
+
+    Args:
+        total: Tokens of the window.
+        asked: The budget by `batch_size`; it counts only if it is more than a GPU does well with anyway.
+        fitting: For how many there is memory.
+    """
+    return min(max(asked, min(_MOST_GPU_TOKENS, max(_LEAST_GPU_TOKENS, total // 4))), fitting)
 
 
 @dataclass(frozen=True)
@@ -90,9 +102,8 @@ class TorchEngine:
     ) -> Iterator[tuple[npt.NDArray[np.intp], EncodedBatch]]:
         """Compute the vectors of texts, the longest first; see `Engine.encode`.
 
-        On a GPU `token_budget` is not the most but the least that a batch may hold: it holds up to 32,768 tokens, or
-        `token_budget` if that is more, as far as free memory allows. When memory runs out all the same, batches are
-        halved from there on; no text is lost, and none whose vectors are there is computed again.
+        On a GPU `token_budget` may be exceeded: see `tokens_a_batch`. When memory runs out, batches are halved from
+        there on; no text is lost, and none whose vectors are there is computed again.
 
         Raises:
             DeviceError: A text does not fit into the device's memory even by itself.
@@ -100,7 +111,7 @@ class TorchEngine:
         """
         lengths = np.array([len(ids) for ids in token_ids])
         order = np.argsort(-lengths, kind="stable")
-        budget = self._token_budget(heads, token_budget)
+        budget = self._token_budget(heads, token_budget, int(lengths.sum()))
         before: _Launched | None = None
         start = 0
         while start < len(order):
@@ -183,13 +194,13 @@ class TorchEngine:
         dense = None if outputs.dense is None else outputs.dense.numpy().copy()
         return EncodedBatch(dense, sparse, vectors)
 
-    def _token_budget(self, heads: Heads, asked: int) -> int:
+    def _token_budget(self, heads: Heads, asked: int, total: int) -> int:
         """Most tokens of a batch."""
         if self._device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self._device)
             # What torch keeps for itself between batches is free as well.
             free += torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
-            asked = min(max(asked, GPU_TOKENS), int(_MEMORY_SHARE * free) // self._bytes_per_token(heads))
+            asked = tokens_a_batch(total, asked, int(_MEMORY_SHARE * free) // self._bytes_per_token(heads))
         return max(1, asked if self._token_limit is None else min(asked, self._token_limit))
 
     def _bytes_per_token(self, heads: Heads) -> int:
