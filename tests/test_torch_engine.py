@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -229,14 +229,32 @@ def test_without_a_device_the_best_there_is(tiny_checkpoint: Path) -> None:
         assert loaded._engine._device == torch.device(devices_there()[0])
 
 
-def test_float32_is_exact_whatever_the_program_has_set(model: M3Model) -> None:
-    wanted = model.encode(TEXTS)
+def set_by_the_older_way() -> None:
     torch.set_float32_matmul_precision("medium")
+
+
+def set_by_the_newer_way() -> None:
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+
+
+def set_by_both_ways() -> None:
+    set_by_the_older_way()
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+
+
+@pytest.mark.parametrize("set_precision", [set_by_the_older_way, set_by_the_newer_way, set_by_both_ways])
+def test_float32_is_exact_whatever_the_program_has_set(set_precision: Callable[[], None], model: M3Model) -> None:
+    wanted = model.encode(TEXTS)
+    newer = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    set_precision()
     try:
+        before = [setting.fp32_precision for setting in newer]
         assert np.array_equal(model.encode(TEXTS).dense, wanted.dense)
         with exact_float32(), exact_float32():
-            assert torch.backends.cuda.matmul.fp32_precision == "ieee"
-        assert torch.get_float32_matmul_precision() == "medium"
+            assert [setting.fp32_precision for setting in newer] == ["ieee", "ieee"]
+            assert not torch.backends.cuda.matmul.allow_tf32  # raises if the two ways contradict each other
+        assert [setting.fp32_precision for setting in newer] == before
     finally:
         torch.set_float32_matmul_precision("highest")
 

@@ -70,7 +70,7 @@ def is_ampere(device: torch.device) -> bool:
 
 _exact_users = 0
 _exact_lock = threading.Lock()
-_precisions_before: list[str] = []
+_settings_before: list[str] = []
 
 
 @contextlib.contextmanager
@@ -80,12 +80,11 @@ def exact_float32() -> Iterator[None]:
     torch has one setting for all threads, so the first to enter changes it and the last to leave puts it back.
     """
     global _exact_users  # noqa: PLW0603 -- torch's setting is global, and so is the count of who needs it
-    settings = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
     with _exact_lock:
         if _exact_users == 0:
-            _precisions_before[:] = [setting.fp32_precision for setting in settings]
-            for setting in settings:
-                setting.fp32_precision = "ieee"
+            _settings_before[:] = _float32_settings()
+            # Of torch's two ways to say it, the older one sets both; if they contradict each other, products fail.
+            torch.set_float32_matmul_precision("highest")
         _exact_users += 1
     try:
         yield
@@ -93,5 +92,16 @@ def exact_float32() -> Iterator[None]:
         with _exact_lock:
             _exact_users -= 1
             if _exact_users == 0:
-                for setting, before in zip(settings, _precisions_before, strict=True):
-                    setting.fp32_precision = before
+                older, gpu, cpu = _settings_before
+                torch.set_float32_matmul_precision(older)
+                torch.backends.cuda.matmul.fp32_precision = gpu
+                torch.backends.mkldnn.matmul.fp32_precision = cpu
+
+
+def _float32_settings() -> tuple[str, str, str]:
+    """What torch is told by its older setting, and by its newer ones for products on GPUs and CPUs."""
+    try:
+        older = torch.get_float32_matmul_precision()
+    except RuntimeError:  # only the newer ones were used, and the older one was left as it comes
+        older = "highest"
+    return older, torch.backends.cuda.matmul.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision
