@@ -3,7 +3,7 @@
 The roof: a token costs 604 million operations at full size (`roof.py`), nearly all in products of large matrices. The
 yardstick is the rate of one square product of 8192 x 8192 matrices in bfloat16, measured in every round on the same
 device; no encoder reaches it, for softmax, layer norms and smaller matrices take their time too. The share counts the
-operations of real tokens only, so padding shows as distance. A single query is bounded by launching some 270 kernels.
+operations of real tokens only, so padding shows as distance. A single query is bounded by launching some 300 kernels.
 
 FlagEmbedding is given its best batch size, found once for every kind of text; memory is measured with the 16 that both
 have from pymilvus. Both are in this process and encode by turns, other texts every round, up to the model's longest.

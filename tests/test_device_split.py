@@ -13,6 +13,7 @@ from sample_texts import SENTENCES
 from trivec import M3Model
 from trivec.engines import Heads
 from trivec.engines.device_split import DeviceSplit, deal
+from trivec.errors import TrivecError
 
 TEXTS = [text for texts in SENTENCES.values() for text in texts]
 
@@ -50,7 +51,7 @@ def test_an_error_on_one_device_is_the_callers(models: list[M3Model], tiny_model
     token_ids = tiny_model.tokenizer.encode_batch(TEXTS, 1024).token_ids
     split = DeviceSplit([model._engine for model in models])
     models[1].close()
-    with pytest.raises(Exception, match="the model is closed"):
+    with pytest.raises(TrivecError, match="the model is closed"):
         list(split.encode(token_ids, Heads(), 256))
     assert not [thread for thread in threading.enumerate() if thread.name == "trivec-device"]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sample_texts import SENTENCES
-from trivec import M3Embeddings, M3Model
+from trivec import BGEM3EmbeddingFunction, M3Embeddings, M3Model
 from trivec.engines import Heads
 from trivec.errors import DeviceError, TrivecError
 from trivec.sparse import pool_lexical_weights
@@ -177,7 +177,7 @@ def test_tokens_of_a_batch_on_a_gpu(total: int, asked: int, fitting: int, wanted
     assert tokens_a_batch(total, asked, fitting) == wanted
 
 
-def test_the_two_ways_to_attend_in_groups_agree_with_each_text_alone() -> None:
+def test_attention_in_groups_is_that_of_each_text_alone() -> None:
     generator = torch.Generator().manual_seed(5)
     lengths = [300, 299, 290, 90, 90, 90, 40, 7, 7, 2, 1]
     query, key, value = (torch.randn(sum(lengths), 4, 8, generator=generator) for _ in range(3))
@@ -222,6 +222,12 @@ def test_devices_that_are_not_there(tiny_checkpoint: Path) -> None:
     with pytest.raises(DeviceError, match="'int8' is not to be had"):
         resolve_precision("int8", CPU)
     assert resolve_precision("auto", CPU) == "fp32"
+
+
+def test_a_torch_that_is_too_old_says_so(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.6.0+cpu"))
+    with pytest.raises(DeviceError, match=r"torch 2.6.0\+cpu is too old .*torch>=2.10"):
+        M3Model.load(tiny_checkpoint, device="cpu", engine="torch")
 
 
 def test_without_a_device_the_best_there_is(tiny_checkpoint: Path) -> None:
@@ -303,6 +309,7 @@ def test_cuda_gives_the_vectors_of_the_cpu(tiny_checkpoint: Path, tiny_model: M3
             assert_close(exact.encode(MIXED, return_colbert_vecs=True), wanted, tolerance=1e-4)
     with M3Model.load(tiny_checkpoint, device="cuda") as fast:
         assert fast.precision in {"bf16", "fp16"}
+        assert BGEM3EmbeddingFunction(tiny_checkpoint, device="cuda", use_fp16=True).model.precision == "fp16"
         got = fast.encode(MIXED, return_colbert_vecs=True)
     assert (got.dense * wanted.dense).sum(axis=1).min() >= 0.9995
     assert abs(got.sparse - wanted.sparse).max() <= 1e-2

@@ -112,9 +112,10 @@ class BGEM3EmbeddingFunction:
         self._show_progress = bool(kwargs.get("show_progress", True))
         options = {name: kwargs[name] for name in _MODEL_OPTIONS if name in kwargs}
         if precision is None:
-            _, devices = choose_engine(options.get("engine", "auto"), device)
-            half = "fp16" if devices[0].startswith("cuda") else "auto"
-            precision = half if use_fp16 else "fp32"
+            precision = "fp32"
+            if use_fp16:
+                _, devices = choose_engine(options.get("engine", "auto"), device)
+                precision = "fp16" if devices[0].startswith("cuda") else "auto"
         self.model = M3Model.load(model_name, device=device, precision=precision, **options)
         self.model.require_heads(sparse=return_sparse, colbert=return_colbert_vecs)
         self._query_max_length = self.model.checked_length(kwargs.get("query_max_length"))

@@ -27,8 +27,10 @@ def resolve_device(name: str) -> torch.device:
     """The device called `name`: "cpu", "mps", "cuda" (torch's current GPU) or "cuda:n".
 
     Raises:
-        DeviceError: It is not there; the message lists those that are.
+        DeviceError: It is not there; the message lists those that are. Or torch is too old.
     """
+    if torch.__version__ < (2, 10):
+        raise DeviceError(f'torch {torch.__version__} is too old for device={name!r}: run `pip install "torch>=2.10"`')
     found = devices_there()
     if name == "cuda" and torch.cuda.is_available():
         name = f"cuda:{torch.cuda.current_device()}"
