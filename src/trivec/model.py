@@ -97,8 +97,7 @@ class M3Model:
         checkpoint = open_checkpoint(name_or_path, cache_dir, revision, local_files_only)
         tokenizer = M3Tokenizer(checkpoint.tokenizer_file)
         tokenizer.check_fits(checkpoint.config.vocab_size, checkpoint.config.pad_token_id)
-        vocabulary = (tokenizer.vocabulary_size, tokenizer.unused_ids)
-        loaded = load_engine(checkpoint, engine, device, precision, *vocabulary, num_threads)
+        loaded = load_engine(checkpoint, tokenizer, engine, device, precision, num_threads)
         model = cls(str(name_or_path), checkpoint, tokenizer, loaded, checkpoint.config.max_length)
         model.max_length = model.checked_length(max_length)
         return model

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from trivec.checkpoint import Checkpoint
 from trivec.engines import Engine
 from trivec.errors import DeviceError, MissingExtraError
+from trivec.tokenizer import M3Tokenizer
 
 ENGINES = ("auto", "openvino", "torch")
 _DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
@@ -53,22 +54,20 @@ def choose_engine(engine: str, device: str | Sequence[str] | None) -> tuple[str,
 
 def load_engine(
     checkpoint: Checkpoint,
+    tokenizer: M3Tokenizer,
     engine: str,
     device: str | Sequence[str] | None,
     precision: str,
-    vocabulary_size: int,
-    unused_ids: Sequence[int],
     num_threads: int | None,
 ) -> Engine:
     """Load an engine, or one a device where several are given.
 
     Args:
         checkpoint: The opened model folder.
+        tokenizer: Its tokenizer.
         engine: As in `choose_engine`.
         device: As in `choose_engine`.
         precision: "auto", or one that the engine computes in.
-        vocabulary_size: Columns of a sparse vector.
-        unused_ids: Token ids without a lexical weight.
         num_threads: Threads to compute with on the CPU, for torch those of the whole process; every core if None.
 
     Raises:
@@ -78,6 +77,7 @@ def load_engine(
         MissingExtraError: The engine is torch, which is not installed.
     """
     kind, devices = choose_engine(engine, device)
+    vocabulary = (tokenizer.vocabulary_size, tokenizer.unused_ids)
     if kind == "openvino":
         if precision == "fp16":
             raise DeviceError(
@@ -85,7 +85,7 @@ def load_engine(
             )
         from trivec.engines.openvino_engine import OpenVINOEngine
 
-        return OpenVINOEngine(checkpoint, precision, vocabulary_size, unused_ids, num_threads)
+        return OpenVINOEngine(checkpoint, precision, *vocabulary, num_threads)
 
     import torch
 
@@ -99,5 +99,5 @@ def load_engine(
         raise DeviceError(f"precision={precision!r} differs between the devices ({each}): name one that all have")
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    engines = [TorchEngine(checkpoint, name, precisions[name], vocabulary_size, unused_ids) for name in devices]
+    engines = [TorchEngine(checkpoint, name, precisions[name], *vocabulary) for name in devices]
     return engines[0] if len(engines) == 1 else DeviceSplit(engines)
