@@ -16,6 +16,15 @@ from trivec import M3Model
 SHARED = Path(__file__).parents[2] / "shared"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What would be kept in the user's cache folder is kept in one of the test session, also by subprocesses."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("trivec-cache")
+        patch.setenv("TRIVEC_CACHE", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random checkpoint of BGE-M3's layout: 2 layers of 32, its own small tokenizer, 1024 tokens."""

@@ -1,12 +1,24 @@
-"""`trivec verify`, and comparing with published values."""
+"""`trivec verify`: comparing with published values, and precisions on given texts."""
 
 import copy
+import csv
+import dataclasses
+import json
 import math
+import re
 
 import pytest
 
+from random_checkpoint import write_random_checkpoint
+from sample_texts import SENTENCES
+from trivec import M3Model
+from trivec.cli import options
 from trivec.cli.app import run
+from trivec.drift import measure_drift
+from trivec.errors import DeviceError
 from trivec.published import TOLERANCES, Comparison, compare_with_published, published_values
+
+TEXTS = [text for language in SENTENCES.values() for text in language]
 
 
 def agreeing(model):
@@ -88,9 +100,6 @@ def test_a_random_model_differs_with_exit_code_1(tiny_checkpoint, capsys, monkey
 
 def test_the_real_tokenizer_gives_the_published_counts_and_tokens(xlmr_tokenizer, tmp_path):
     """Everything published that depends on the tokenizer alone, on a model whose every weight is positive."""
-    from random_checkpoint import write_random_checkpoint
-    from trivec import M3Model
-
     folder = write_random_checkpoint(tmp_path / "m3", tokenizer=xlmr_tokenizer, sparse_bias=100.0)
     with M3Model.load(folder, precision="fp32") as model:
         comparisons = compare_with_published(model)
@@ -100,3 +109,99 @@ def test_the_real_tokenizer_gives_the_published_counts_and_tokens(xlmr_tokenizer
     weights = [comparison for comparison in comparisons if comparison.what.startswith("weight of")]
     assert len(weights) == 13
     assert all(comparison.published > 0 and comparison.computed > 0 for comparison in weights)
+
+
+@pytest.fixture
+def needs_bf16(tiny_checkpoint):
+    try:
+        M3Model.load(tiny_checkpoint, precision="bf16").close()
+    except DeviceError:
+        pytest.skip("needs a processor with AMX or AVX512-BF16")
+
+
+def texts_file(folder, suffix):
+    file = folder / f"texts.{suffix}"
+    if suffix == "txt":
+        file.write_text("\ufeff" + "\n\n".join(TEXTS) + "\n", encoding="utf-8")
+    elif suffix == "jsonl":
+        file.write_text("\n".join(json.dumps({"id": i, "body": t}) for i, t in enumerate(TEXTS)), encoding="utf-8")
+    elif suffix == "csv":
+        with file.open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([["id", "body"], *enumerate(TEXTS)])
+    else:
+        pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        pq.write_table(pa.table({"id": list(range(len(TEXTS))), "body": TEXTS}), file)
+    return file
+
+
+@pytest.mark.usefixtures("needs_bf16")
+def test_drift_on_texts_is_told_in_a_table_and_a_line(tiny_checkpoint, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    file = texts_file(tmp_path, "txt")
+    assert run(["verify", str(tiny_checkpoint), "--texts", str(file)]) == 0  # auto is bf16 here
+    out, err = capsys.readouterr()
+    for row in ("cosine, 1st percentile", "10 nearest neighbours in common", "weight difference, mean", "MaxSim"):
+        assert row in out
+    assert re.fullmatch(
+        rf"bf16 beside fp32 on {len(TEXTS)} distinct texts: dense cosine at least 0\.999\d+ "
+        rf"\({re.escape(file.as_posix())}:\d*[13579]\); [\d.]+% of the 10 nearest neighbours in common\n",
+        err,
+    )
+
+
+@pytest.mark.usefixtures("needs_bf16")
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_json_holds_what_measure_drift_finds(tiny_checkpoint, tiny_model, tmp_path, capsys, suffix):
+    file = texts_file(tmp_path, suffix)
+    arguments = ["--texts", str(file), "--text-field", "body", "--precision", "bf16", "--json"]
+    assert run(["verify", str(tiny_checkpoint), *arguments]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    with M3Model.load(tiny_checkpoint, precision="bf16") as reduced:
+        expected = dataclasses.asdict(measure_drift(tiny_model, reduced, TEXTS))
+    expected["dense"]["worst_text"] = str(expected["dense"]["worst_text"])  # the records' ids are their numbers
+    assert facts == {
+        "model": str(tiny_checkpoint),
+        "precision": "bf16",
+        "compared_with": "fp32",
+        "texts": len(TEXTS),
+        "dense": pytest.approx(expected["dense"], abs=1e-6),
+        "sparse": pytest.approx(expected["sparse"], abs=1e-6),
+        "token_vectors": pytest.approx(expected["token_vectors"], abs=1e-6),
+    }
+
+
+@pytest.mark.usefixtures("needs_bf16")
+def test_drift_of_one_text_and_one_head(tmp_path, capsys):
+    folder = write_random_checkpoint(tmp_path / "m3", heads=())
+    file = tmp_path / "one.txt"
+    file.write_text(TEXTS[0], encoding="utf-8")
+    assert run(["verify", str(folder), "--texts", str(file)]) == 0
+    out, err = capsys.readouterr()
+    assert "cosine" in out
+    assert not any(word in out for word in ("neighbour", "sparse", "token"))
+    assert "on 1 text: dense cosine at least 0.99" in err
+    assert "a single text has no neighbours to compare" in err
+
+
+def test_nothing_to_compare_is_said_before_the_model_loads(tmp_path, capsys):
+    file = tmp_path / "empty.txt"
+    file.write_text("\n \n", encoding="utf-8")
+    for arguments, code, message in [
+        (["--texts", file], 1, f"{file} holds no text"),
+        (["--texts", tmp_path / "none.txt"], 1, "none.txt does not exist"),
+        (["--texts", tmp_path], 2, "is a directory"),
+        (["--texts", file, "--precision", "fp32"], 2, "pass --precision auto or "),
+        (["--json"], 2, "--json goes with --texts FILE"),
+    ]:
+        assert run(["verify", "./no-such-model", *map(str, arguments)]) == code
+        assert message in " ".join(capsys.readouterr().err.replace("│", "").split())
+
+
+def test_where_auto_means_fp32_other_precisions_are_named(tiny_checkpoint, tmp_path, capsys, monkeypatch):
+    # A processor without bfloat16, as this one may have it.
+    monkeypatch.setattr(options, "load_model", lambda name, *_: M3Model.load(name, precision="fp32"))
+    assert run(["verify", str(tiny_checkpoint), "--texts", str(texts_file(tmp_path, "txt"))]) == 1
+    err = capsys.readouterr().err
+    assert re.search(
+        r"auto means fp32 on this processor, which leaves nothing to compare: pass --precision .*bf16", err
+    )

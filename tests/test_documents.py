@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from trivec.documents import Document, DocumentError, as_document, content_id, document_total, read_documents
+from trivec.documents import (
+    Document,
+    DocumentError,
+    as_document,
+    content_id,
+    document_total,
+    read_documents,
+    read_texts,
+)
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -165,3 +173,15 @@ def test_the_total_is_known_where_no_file_has_to_be_read_for_it(tmp_path):
     assert document_total([tmp_path]) == len(list(read_documents([tmp_path]))) == 3
     write(tmp_path / "b.jsonl", '{"text": "b"}')
     assert document_total([tmp_path]) is None
+
+
+def test_a_line_of_a_text_file_is_a_text_where_many_are_wanted(tmp_path):
+    file = write(tmp_path / "x.txt", "\ufeffone\r\n \n  two: Köln\n")
+    assert list(read_texts(file)) == [Document(f"{file}:1", "one"), Document(f"{file}:3", "two: Köln")]
+    with pytest.raises(DocumentError, match=r"bad\.txt:2: byte 0xff is not UTF-8"):
+        list(read_texts(write(tmp_path / "bad.txt", b"one\n\xff\n")))
+
+
+def test_records_are_texts_as_everywhere(tmp_path):
+    file = write(tmp_path / "x.jsonl", '{"body": "a", "id": "own"}\n{"body": "b"}\n')
+    assert [(each.id, each.text) for each in read_texts(file, text_field="body")] == [("own", "a"), (f"{file}:2", "b")]

@@ -258,6 +258,7 @@ def test_another_models_vectors_are_not_taken_but_stored_weights_change_none(tmp
 
 
 def test_without_a_cache_nothing_is_left(tiny_model: M3Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("TRIVEC_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     evaluate(tiny_model, [TOY], EvaluationSettings(use_cache=False), modes=["dense"])
     assert not (tmp_path / "cache").exists()

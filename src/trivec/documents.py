@@ -131,6 +131,23 @@ def read_documents(
     return _read_files(files, fields)
 
 
+def read_texts(file: str | Path, *, text_field: str = "text") -> Iterator[Document]:
+    """Read a file of many texts, lazily: as `read_documents` does, but every line of a .txt file is a text of its own.
+
+    Lines of white space are left out. The id of a line is the path and the line number.
+
+    Args:
+        file: The file.
+        text_field: The field that holds a record's text.
+
+    Raises: as `read_documents`.
+    """
+    path = Path(file)
+    if path.suffix.lower() == ".txt" and path.is_file():
+        return _read_lines(path)
+    return read_documents([path], text_field=text_field, metadata_fields=[])
+
+
 def document_total(paths: Iterable[str | Path]) -> int | None:
     """Return how many documents `read_documents` will give; None where only reading all of a file would tell.
 
@@ -160,6 +177,15 @@ def _read_files(files: Sequence[Path], fields: _Fields) -> Iterator[Document]:
                     yield fields.document(record, file, number)
         except OSError as error:
             raise DocumentError(f"{file}: {error.strerror or error}") from error
+
+
+def _read_lines(file: Path) -> Iterator[Document]:
+    try:
+        for number, line in enumerate(_utf8_lines(file), start=1):
+            if text := line.strip():
+                yield Document(f"{file.as_posix()}:{number}", text)
+    except OSError as error:
+        raise DocumentError(f"{file}: {error.strerror or error}") from error
 
 
 def _find_files(path: Path) -> list[Path]:

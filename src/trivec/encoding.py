@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,26 +116,26 @@ def _tokenized_windows(
 ) -> Iterator[TokenizedTexts]:
     """Tokenize window by window, one ahead of the caller. The input is read in the caller's thread."""
     windows = _windows(texts, settings.heads.colbert)
-    ahead: Future[TokenizedTexts] | None = None
-    failure: Exception | None = None
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="trivec-tokenizer") as pool:
-        while failure is None:
-            window, failure = next(windows, ([], None))
-            following = pool.submit(tokenizer.encode_batch, window, settings.max_length) if window else None
-            if ahead is not None:
+    window, last, failure = next(windows)
+    if last:  # a query, or a few texts: nothing to be ahead of, and a thread takes half a millisecond to start
+        if window:
+            yield tokenizer.encode_batch(window, settings.max_length)
+    else:
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="trivec-tokenizer") as pool:
+            ahead = pool.submit(tokenizer.encode_batch, window, settings.max_length)
+            while not last:
+                window, last, failure = next(windows)
+                following = pool.submit(tokenizer.encode_batch, window, settings.max_length)
                 yield ahead.result()
-            if following is None:
-                break
-            ahead = following
-        else:
-            if ahead is not None:
+                ahead = following
+            if window:
                 yield ahead.result()
     if failure is not None:
         raise failure
 
 
-def _windows(texts: Iterable[str], token_vectors: bool) -> Iterator[tuple[list[str], Exception | None]]:
-    """Yield (texts, what reading on raised, if it did): a window is full, or the last one."""
+def _windows(texts: Iterable[str], token_vectors: bool) -> Iterator[tuple[list[str], bool, Exception | None]]:
+    """Yield (texts, whether they are the last, what reading on raised, if it did). The last may be empty."""
     limit = _WINDOW_CHARACTERS_WITH_TOKEN_VECTORS if token_vectors else _WINDOW_CHARACTERS
     window: list[str] = []
     characters = 0
@@ -145,11 +145,11 @@ def _windows(texts: Iterable[str], token_vectors: bool) -> Iterator[tuple[list[s
             window.append(text)
             characters += len(text)
             if len(window) == WINDOW or characters >= limit:
-                yield window, None
+                yield window, False, None
                 window, characters = [], 0
     except Exception as error:  # the caller's iterable may raise anything: what came before it is encoded first
         failure = error
-    yield window, failure
+    yield window, True, failure
 
 
 def _level_of_the_caller() -> int:

@@ -22,7 +22,7 @@ from trivec.scoring import colbert_score, combined_scores, dense_score, lexical_
 from trivec.sparse import stack_rows
 from trivec.tokenizer import M3Tokenizer
 
-PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 # A batch holds this many tokens for each text of `batch_size`: short texts share a batch in larger numbers, long ones
 # in smaller, and memory stays the same.
 TOKENS_PER_TEXT = 256
@@ -33,7 +33,7 @@ class M3Model:
 
     Attributes:
         name: What it was loaded as: a folder or hub id.
-        precision: What the encoder computes in: "fp32", "fp16" or "bf16".
+        precision: What the encoder computes in: "fp32", "fp16", "bf16" or "int8".
         max_length: Most tokens of a text that are read, unless a call says otherwise.
         tokenizer: The model's tokenizer.
         checkpoint: The opened model folder.
@@ -66,6 +66,7 @@ class M3Model:
         revision: str | None = None,
         local_files_only: bool = False,
         num_threads: int | None = None,
+        use_cache: bool = True,
     ) -> M3Model:
         """Load a model from a folder or the Hugging Face hub.
 
@@ -75,13 +76,15 @@ class M3Model:
                 CPU, or with `engine="torch"` the first GPU if there is one.
             engine: "openvino" (CPU), "torch" (GPUs, extra `[cuda]`; the CPU as well), or "auto": OpenVINO on the CPU,
                 torch elsewhere.
-            precision: "fp32" (exact), "bf16", "fp16" (torch only), or "auto": bf16 where the processor or GPU has
-                native instructions for it; without, fp16 on a GPU and fp32 on a CPU.
+            precision: "fp32" (exact), "bf16", "fp16" (torch only), "int8" (OpenVINO only; fastest, least exact:
+                `trivec verify --texts` says how much), or "auto": bf16 where the processor or GPU has native
+                instructions for it; without, fp16 on a GPU and fp32 on a CPU.
             max_length: Most tokens of a text that are read; the model's own limit if None (8192 for BGE-M3).
             cache_dir: Where downloads are kept; the hub library's own cache if None.
             revision: Branch, tag or commit on the hub.
             local_files_only: Never ask the hub.
             num_threads: Threads to compute with on the CPU, for torch those of the whole process; every core if None.
+            use_cache: Keep the weights as OpenVINO has them in bf16 or int8 on disk, so that the next load is quick.
 
         Raises:
             CheckpointError: The model cannot be found or a file of it is unusable.
@@ -97,7 +100,7 @@ class M3Model:
         checkpoint = open_checkpoint(name_or_path, cache_dir, revision, local_files_only)
         tokenizer = M3Tokenizer(checkpoint.tokenizer_file)
         tokenizer.check_fits(checkpoint.config.vocab_size, checkpoint.config.pad_token_id)
-        loaded = load_engine(checkpoint, tokenizer, engine, device, precision, num_threads)
+        loaded = load_engine(checkpoint, tokenizer, engine, device, precision, num_threads, use_cache)
         model = cls(str(name_or_path), checkpoint, tokenizer, loaded, checkpoint.config.max_length)
         model.max_length = model.checked_length(max_length)
         return model

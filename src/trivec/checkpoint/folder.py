@@ -13,7 +13,7 @@ from pathlib import Path
 
 from trivec.checkpoint.config import M3Config
 from trivec.checkpoint.safetensors_file import read_safetensors
-from trivec.checkpoint.tensors import NUMPY_VIEW, StoredTensor
+from trivec.checkpoint.tensors import WEIGHT_DTYPES, StoredTensor
 from trivec.checkpoint.torch_file import read_torch_file
 from trivec.errors import CheckpointError
 
@@ -212,5 +212,5 @@ def _check(path: Path, name: str, tensor: StoredTensor, shape: tuple[int, ...]) 
         raise CheckpointError(
             f"{path}: {name} has shape {tensor.shape}, expected {shape} by config.json: they belong to different models"
         )
-    if tensor.dtype not in NUMPY_VIEW:
+    if tensor.dtype not in WEIGHT_DTYPES:
         raise CheckpointError(f"{path}: {name} is stored as {tensor.dtype}, expected F32, F16 or BF16")

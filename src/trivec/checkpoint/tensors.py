@@ -5,6 +5,8 @@ This module knows dtypes and shapes. It does not know file formats or what the t
 
 from __future__ import annotations
 
+import mmap
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 # How each stored dtype (named as in safetensors) is viewed by numpy, which lacks bfloat16: its bits are read as uint16.
-NUMPY_VIEW: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+NUMPY_VIEW: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+    "I8": np.dtype("i1"),
+}
+# What a checkpoint's weights may be stored as. I8 is for weights that trivec has quantized itself: elsewhere nobody
+# knows the scales that belong to them.
+WEIGHT_DTYPES = ("F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)
@@ -21,7 +31,7 @@ class StoredTensor:
 
     Attributes:
         data: The stored elements; bfloat16 is held as its bit pattern in uint16.
-        dtype: "F32", "F16", "BF16", or another safetensors name (such as "I64") for tensors the model never reads.
+        dtype: "F32", "F16", "BF16", "I8", or another safetensors name ("I64", ...) for tensors the model never reads.
     """
 
     data: npt.NDArray[np.generic]
@@ -39,6 +49,25 @@ class StoredTensor:
     def rows(self, index: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
         """Return the rows `index` (any shape) as float32, reading only those: shape `index.shape + shape[1:]`."""
         return _to_float32(np.take(self.data, index, axis=0), self.dtype)
+
+
+def release_pages(tensors: Iterable[StoredTensor]) -> None:
+    """Give back the memory of file pages that have been read through the maps behind `tensors`.
+
+    The tensors stay usable: what is read again comes from the file again. Does nothing for tensors that are not mapped,
+    nor where the platform offers no way to.
+    """
+    maps = {id(mapped): mapped for tensor in tensors if (mapped := _memory_map(tensor.data)) is not None}
+    for mapped in maps.values():
+        if hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _memory_map(data: Any) -> mmap.mmap | None:
+    """The map that an array is a view of, through the arrays and memory views between."""
+    while isinstance(data, (np.ndarray, memoryview)):
+        data = data.base if isinstance(data, np.ndarray) else data.obj
+    return data if isinstance(data, mmap.mmap) else None
 
 
 def _to_float32(data: npt.NDArray[np.generic], dtype: str) -> npt.NDArray[np.float32]:

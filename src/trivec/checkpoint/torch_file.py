@@ -41,7 +41,6 @@ _NUMPY_TYPES: dict[str, np.dtype[Any]] = NUMPY_VIEW | {
     "I64": np.dtype("<i8"),
     "I32": np.dtype("<i4"),
     "I16": np.dtype("<i2"),
-    "I8": np.dtype("i1"),
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import trivec
-from trivec.cli import reporting
+from trivec.cli import cache, reporting
 from trivec.cli.encode import encode
 from trivec.cli.eval import evaluate
 from trivec.cli.index import index
@@ -71,6 +71,11 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 }
 for name, command in _COMMANDS.items():
     app.command(name, help=_help(command))(reporting.reported(command))
+
+_cache_app = typer.Typer(help="List or delete the converted models kept on disk.", no_args_is_help=True)
+for name, command in {"list": cache.list_models, "clear": cache.clear}.items():
+    _cache_app.command(name, help=_help(command))(reporting.reported(command))
+app.add_typer(_cache_app, name="cache")
 
 
 def run(arguments: list[str]) -> int:

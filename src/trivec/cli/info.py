@@ -45,7 +45,7 @@ def info(
 
 def _facts(model: str, revision: str | None, offline: bool) -> dict[str, Any]:
     from trivec.checkpoint import open_checkpoint
-    from trivec.engines.openvino_engine import cpu_precision
+    from trivec.engines.processor import cpu_precision
     from trivec.tokenizer import M3Tokenizer
 
     checkpoint = open_checkpoint(model, revision=revision, local_files_only=offline)

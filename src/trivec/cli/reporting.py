@@ -66,6 +66,11 @@ def warn(message: str) -> None:
     stderr.print(Text.assemble(("warning: ", "yellow"), " ".join(message.split())), soft_wrap=True)
 
 
+def printable(text: str) -> str:
+    """Return the text without control characters: a document must not be able to drive the reader's terminal."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
 def counted(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
     """Pass the items on, counting them on stderr where that is a terminal and the work is long."""
     from trivec.encoding import progress_bar  # loads NumPy, which `--help` must not

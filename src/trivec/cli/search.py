@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trivec.cli import options
+from trivec.cli import options, reporting
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -145,19 +145,14 @@ def _table(hits: Sequence[Hit], matched: Sequence[Sequence[tuple[str, float]]]) 
     table.add_column("document", ratio=1, overflow="fold")
     for hit, tokens in zip(hits, matched, strict=True):
         words = [token for token, _ in tokens if token.strip("\u2581")][:_WORDS_SHOWN]
-        text = _printable(" ".join(hit.text.split()))
+        text = reporting.printable(" ".join(hit.text.split()))
         shown = Text(text[:_CHARACTERS_SHOWN] + ("…" if len(text) > _CHARACTERS_SHOWN else ""))
-        document = Text.assemble((_printable(hit.id), "bold"), "\n", shown)
+        document = Text.assemble((reporting.printable(hit.id), "bold"), "\n", shown)
         if words:
             document.append_text(Text.assemble("\n", ("matched: ", "dim"), (", ".join(words), "green")))
         scores = [hit.score, hit.dense_score, hit.sparse_score, *([hit.colbert_score] if reranked else [])]
         table.add_row(*map(_number, scores), document)
     return table
-
-
-def _printable(text: str) -> str:
-    """Return the text without control characters: a document must not be able to drive the reader's terminal."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def _number(score: float | None) -> str:

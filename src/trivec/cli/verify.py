@@ -1,45 +1,121 @@
-"""`trivec verify`: a model's values beside the published ones."""
+"""`trivec verify`: a model's values beside the published ones, or a precision beside the exact one on given texts."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trivec.cli import options, reporting
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from trivec.drift import Drift
+    from trivec.model import M3Model
+
+_EXACT = options.Precision.fp32
+
 
 def verify(
     model: Annotated[str, typer.Argument(help="A folder in BAAI/bge-m3's layout, or a Hugging Face id.")],
-    precision: options.PrecisionOption = options.Precision.fp32,
+    texts: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            help="Compare with fp32 on these texts: a line of .txt, a record of .jsonl, .csv or .parquet.",
+            show_default=False,
+        ),
+    ] = None,
+    text_field: options.TextField = "text",
+    as_json: Annotated[bool, typer.Option("--json", help="With --texts: print JSON instead of a table.")] = False,
+    precision: Annotated[
+        options.Precision | None,
+        typer.Option(
+            help="What to compute in. Default: fp32; with --texts: auto.",
+            show_default=False,
+            rich_help_panel="Model",
+        ),
+    ] = None,
     device: options.Device = None,
     engine: options.EngineOption = options.Engine.auto,
     revision: options.Revision = None,
     offline: options.Offline = False,
     threads: options.Threads = None,
 ) -> None:
-    """Check that a model gives the values published for BAAI/bge-m3.
+    """Check that a model gives the values published for BAAI/bge-m3, or what a precision changes on your texts.
 
     Encodes the texts of the Milvus page "BGE M3" and of FlagEmbedding's BGE-M3 page and sets their printed values
     beside the computed ones. Tolerances, absolute: elements of dense vectors 1e-4, weights and scores 2e-3 (that page
     was computed in half precision); in bf16 5e-3 and 2e-2; dimensions and element counts must be equal. A value that
     differs by more makes the exit code 1, as it will for any model but BAAI/bge-m3 itself.
 
+    With [bold]--texts[/] it measures instead how far a precision lies from fp32 on every text of a file: cosine of the
+    dense vectors, nearest neighbours in common, differences of sparse weights, token vectors and MaxSim. It reports and
+    does not judge: the exit code is 0 however far they lie apart. Loads the model twice and encodes each text at
+    least twice in both precisions.
+
     [dim]Examples:[/]
 
     trivec verify BAAI/bge-m3
 
     trivec verify ./bge-m3 --precision bf16
+
+    trivec verify ./bge-m3 --texts sample.jsonl --text-field body --json | jq .dense.cosine_min
     """
+    if texts is None:
+        if as_json:
+            raise typer.BadParameter("--json goes with --texts FILE")
+        with options.load_model(model, precision or _EXACT, device, engine, revision, offline, threads) as loaded:
+            _compare_with_published(loaded)
+        return
+    precision = precision or options.Precision.auto
+    others = [each.value for each in options.Precision if each is not _EXACT]
+    if precision is _EXACT:
+        raise typer.BadParameter(f"--texts compares with fp32 itself: pass --precision {' or '.join(others)}")
+    from trivec.documents import DocumentError, read_texts
+    from trivec.drift import measure_drift
+    from trivec.errors import DeviceError
+
+    documents = list(read_texts(texts, text_field=text_field))
+    if not documents:
+        raise DocumentError(f"{texts} holds no text to compare fp32 with {precision.value} on")
+    with options.load_model(model, precision, device, engine, revision, offline, threads) as other:
+        if other.precision == _EXACT.value:
+            others.remove(precision.value)
+            raise DeviceError(
+                f"{precision.value} means fp32 on this processor, which leaves nothing to compare: "
+                f"pass --precision {' or '.join(others)}"
+            )
+        with options.load_model(model, _EXACT, device, engine, revision, offline, threads) as exact:
+            read = [document.text for document in documents]
+            drift = measure_drift(exact, other, read, show_progress=reporting.stderr.is_terminal)
+    worst = documents[drift.dense.worst_text].id
+    if as_json:
+        found = dataclasses.asdict(drift)
+        found["dense"]["worst_text"] = worst
+        facts = {"model": model, "precision": other.precision, "compared_with": exact.precision, **found}
+        json.dump(facts, sys.stdout, ensure_ascii=False, indent=2)
+        sys.stdout.write("\n")
+    else:
+        from rich.console import Console
+
+        Console().print(_table(drift))
+    reporting.say(_summary(drift, other.precision, reporting.printable(worst)))
+
+
+def _compare_with_published(model: M3Model) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from trivec.published import compare_with_published
 
-    with options.load_model(model, precision, device, engine, revision, offline, threads) as loaded:
-        comparisons = compare_with_published(loaded)
-        computed_in = loaded.precision
+    comparisons = compare_with_published(model)
     table = Table(show_edge=False, pad_edge=False, header_style="bold")
     table.add_column("value")
     for name in ("published", "computed", "difference", "tolerance"):
@@ -50,6 +126,43 @@ def verify(
         table.add_row(Text(each.what), *numbers, f"{each.tolerance:g}", style=style)
     Console().print(table)
     agreeing = sum(each.agrees for each in comparisons)
-    reporting.say(f"{agreeing} of {len(comparisons)} published values agree (computed in {computed_in})")
+    reporting.say(f"{agreeing} of {len(comparisons)} published values agree (computed in {model.precision})")
     if agreeing < len(comparisons):
         raise typer.Exit(reporting.FAILED)
+
+
+def _table(drift: Drift) -> Table:
+    from rich.table import Table
+
+    table = Table(show_edge=False, pad_edge=False, header_style="bold")
+    for name in ("vectors", "what"):
+        table.add_column(name)
+    table.add_column("value", justify="right", no_wrap=True)
+    dense, sparse, tokens = drift.dense, drift.sparse, drift.token_vectors
+    table.add_row("dense", "cosine, smallest", f"{dense.cosine_min:.6f}")
+    table.add_row("", "cosine, 1st percentile", f"{dense.cosine_p1:.6f}")
+    table.add_row("", "cosine, 5th percentile", f"{dense.cosine_p5:.6f}")
+    table.add_row("", "cosine, median", f"{dense.cosine_median:.6f}")
+    if dense.neighbour_overlap is not None:
+        table.add_row("", f"{dense.neighbours} nearest neighbours in common", f"{dense.neighbour_overlap:.1%}")
+    if sparse is not None:
+        table.add_row("sparse", "weight difference, largest", f"{sparse.difference_max:.2g}")
+        table.add_row("", "weight difference, mean", f"{sparse.difference_mean:.2g}")
+        table.add_row("", "weights in one of the two only", f"{sparse.unshared:.1%}")
+    if tokens is not None:
+        table.add_row("token", "cosine, smallest", f"{tokens.cosine_min:.6f}")
+        table.add_row("", "cosine, mean", f"{tokens.cosine_mean:.6f}")
+        if tokens.maxsim_difference_max is not None and tokens.maxsim_difference_mean is not None:
+            nearest = "MaxSim difference with the nearest neighbour"
+            table.add_row("", f"{nearest}, largest", f"{tokens.maxsim_difference_max:.2g}")
+            table.add_row("", f"{nearest}, mean", f"{tokens.maxsim_difference_mean:.2g}")
+    return table
+
+
+def _summary(drift: Drift, precision: str, worst: str) -> str:
+    texts = "1 text" if drift.texts == 1 else f"{drift.texts} distinct texts"
+    line = f"{precision} beside fp32 on {texts}: dense cosine at least {drift.dense.cosine_min:.6f} ({worst})"
+    overlap = drift.dense.neighbour_overlap
+    if overlap is None:
+        return f"{line}; a single text has no neighbours to compare"
+    return f"{line}; {overlap:.1%} of the {drift.dense.neighbours} nearest neighbours in common"

@@ -45,7 +45,7 @@ class Engine(Protocol):
     """What the model asks of an engine. `encode` may be called from several threads at once."""
 
     precision: str
-    """What the encoder computes in: "fp32", "fp16" or "bf16"."""
+    """What the encoder computes in: "fp32", "fp16", "bf16" or "int8"."""
 
     def encode(
         self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads, token_budget: int

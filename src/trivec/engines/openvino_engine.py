@@ -6,7 +6,7 @@ Knows nothing about texts, and nothing about the graph's insides.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,32 +14,24 @@ import numpy as np
 import numpy.typing as npt
 
 from trivec.batching import plan_batches
-from trivec.checkpoint import Checkpoint
+from trivec.checkpoint import Checkpoint, StoredTensor
+from trivec.checkpoint.converted_cache import ConvertedCache
+from trivec.checkpoint.tensors import release_pages
 from trivec.engines import EncodedBatch, Heads
-from trivec.engines.openvino_graph import encoder_graph, heads_graph
+from trivec.engines.encoder_weights import WORD_EMBEDDINGS, encoder_weights
+from trivec.engines.openvino_graph import encoder_graph, encoder_inputs, heads_graph
 from trivec.engines.openvino_runtime import ov
-from trivec.errors import DeviceError, TrivecError
+from trivec.engines.processor import cpu_precision, has_bf16
+from trivec.engines.quantization import quantized_encoder_weights
+from trivec.errors import TrivecError
 from trivec.sparse import pool_lexical_weights
+from trivec.tokenizer import M3Tokenizer
 
-_HINTS = {"fp32": "f32", "bf16": "bf16"}
-
-
-def cpu_precision(wanted: str) -> str:
-    """What `wanted` ("auto", "fp32" or "bf16") means on this processor: "fp32" or "bf16".
-
-    "auto" is bf16 where the processor multiplies bfloat16 natively (AMX or AVX512-BF16), else fp32.
-
-    Raises:
-        DeviceError: bf16 is asked for and the processor has no instructions for it.
-    """
-    has_bf16 = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if wanted == "bf16" and not has_bf16:
-        raise DeviceError(
-            'precision="bf16" needs a processor with AMX or AVX512-BF16, which this one lacks: use "fp32" or "auto"'
-        )
-    if wanted == "auto":
-        return "bf16" if has_bf16 else "fp32"
-    return wanted
+# Most tokens of a batch: with more, what the products hand on no longer fits the processor's caches. (Measured:
+# docs/performance.md.)
+_MOST_TOKENS = 1024
+# The whole graph is written for its precision; the hint lets OpenVINO fuse bfloat16 further.
+_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
 @dataclass(frozen=True)
@@ -57,27 +49,27 @@ class OpenVINOEngine:
     def __init__(
         self,
         checkpoint: Checkpoint,
+        tokenizer: M3Tokenizer,
         precision: str,
-        vocabulary_size: int,
-        unused_ids: Sequence[int],
         num_threads: int | None = None,
+        cache: ConvertedCache | None = None,
     ) -> None:
         """Compile the encoder.
 
         Args:
             checkpoint: The opened model folder.
-            precision: "auto", "fp32" or "bf16".
-            vocabulary_size: Columns of a sparse vector.
-            unused_ids: Token ids without a lexical weight.
+            tokenizer: Its tokenizer.
+            precision: "auto", "fp32", "bf16" or "int8".
             num_threads: Threads to compute with; every core if None.
+            cache: Keeps the weights as converted to bf16 or int8; None to convert them in memory each time.
 
         Raises:
             DeviceError: The processor cannot compute in `precision`.
         """
         self.precision = cpu_precision(precision)
         self._checkpoint = checkpoint
-        self._vocabulary_size = vocabulary_size
-        self._unused_ids = tuple(unused_ids)
+        self._vocabulary_size = tokenizer.vocabulary_size
+        self._unused_ids = tuple(tokenizer.unused_ids)
         self._lock = threading.Lock()
         self._heads: dict[Heads, Any] = {}
         self._core = ov.Core()
@@ -85,8 +77,14 @@ class OpenVINOEngine:
         self._properties = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "CPU_RUNTIME_CACHE_CAPACITY": 128}
         if num_threads is not None:
             self._properties["INFERENCE_NUM_THREADS"] = num_threads
-        graph = encoder_graph(checkpoint.config, checkpoint.encoder)
+        # Kept for as long as the graph, which shares their memory.
+        self._weights = _prepared_weights(checkpoint, tokenizer, self.precision, cache)
+        graph = encoder_graph(checkpoint.config, self._weights, bf16=self.precision != "fp32" and has_bf16())
         self._encoder = self._compile(graph, self.precision)
+        # The first run has OpenVINO make its own copy of the weights: time for now, and pages to give back.
+        self._encoder.infer(self._inputs([np.arange(16, dtype=np.int32)]))
+        release_pages(self._weights.values())
+        release_pages(checkpoint.encoder.values())
 
     def encode(
         self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads, token_budget: int
@@ -96,15 +94,15 @@ class OpenVINOEngine:
         Raises:
             TrivecError: The engine is closed, or the weights give vectors that are not finite.
         """
-        batches = plan_batches(np.array([len(ids) for ids in token_ids]), token_budget)
+        self._require_open()
+        batches = plan_batches(np.array([len(ids) for ids in token_ids]), min(token_budget, _MOST_TOKENS))
         texts = [[token_ids[i] for i in batch] for batch in batches]
-        padded = map(self._padded, texts)
+        padded = map(self._inputs, texts)
         inputs: list[npt.NDArray[Any]] | None = next(padded)
         raw = _RawOutputs(None, None, None)
         for number, batch in enumerate(texts):
             with self._lock:
-                if self._encoder is None:
-                    raise TrivecError("the model is closed: load it again")
+                self._require_open()
                 self._encoder.start_async(inputs, share_inputs=True)
                 # While the graph computes this batch, the one before is pooled and the next one looked up.
                 try:
@@ -118,19 +116,8 @@ class OpenVINOEngine:
                 yield batches[number - 1], before
         yield batches[-1], self._encoded(texts[-1], raw)
 
-    def _padded(self, token_ids: Sequence[npt.NDArray[np.int32]]) -> list[npt.NDArray[Any]]:
-        """The encoder's inputs for a batch: word embeddings, position ids, attention mask."""
-        pad = self._checkpoint.config.pad_token_id
-        padded = np.full((len(token_ids), max(map(len, token_ids))), pad, dtype=np.int32)
-        mask = np.zeros(padded.shape, dtype=np.bool_)
-        for row, ids in enumerate(token_ids):
-            padded[row, : len(ids)] = ids
-            mask[row, : len(ids)] = True
-        words = self._checkpoint.encoder["embeddings.word_embeddings.weight"].rows(padded)
-        # RoBERTa counts positions over the ids that are not <pad>, even a <pad> spelled out inside a text.
-        counted = padded != pad
-        positions = (np.cumsum(counted, axis=1, dtype=np.int32) * counted + pad).astype(np.int32)
-        return [words, positions, mask]
+    def _inputs(self, token_ids: Sequence[npt.NDArray[np.int32]]) -> list[npt.NDArray[np.generic]]:
+        return encoder_inputs(token_ids, self._weights[WORD_EMBEDDINGS], self._checkpoint.config.pad_token_id)
 
     def _run_heads(self, heads: Heads, lengths: Sequence[int]) -> _RawOutputs:
         """Run the heads on the hidden states just computed, and take from the graph what it will overwrite."""
@@ -158,11 +145,16 @@ class OpenVINOEngine:
             sparse = pool_lexical_weights(token_ids, raw.weights, self._vocabulary_size, self._unused_ids)
         return EncodedBatch(raw.dense, sparse, raw.vectors)
 
+    def _require_open(self) -> None:
+        if self._encoder is None:
+            raise TrivecError("the model is closed: load it again")
+
     def close(self) -> None:
         """Give the compiled graphs' memory back."""
         with self._lock:
             self._encoder = None
             self._heads.clear()
+            self._weights = {}
 
     def _heads_request(self, heads: Heads) -> Any:
         if heads not in self._heads:
@@ -173,3 +165,17 @@ class OpenVINOEngine:
     def _compile(self, graph: ov.Model, precision: str) -> Any:
         properties = self._properties | {"INFERENCE_PRECISION_HINT": _HINTS[precision]}
         return self._core.compile_model(graph, "CPU", properties).create_infer_request()
+
+
+def _prepared_weights(
+    checkpoint: Checkpoint, tokenizer: M3Tokenizer, precision: str, cache: ConvertedCache | None
+) -> Mapping[str, StoredTensor]:
+    def convert() -> Iterator[tuple[str, StoredTensor]]:
+        if precision == "int8":
+            return quantized_encoder_weights(checkpoint, tokenizer)
+        return encoder_weights(checkpoint, precision)
+
+    # In fp32 the checkpoint itself is what is computed with.
+    if cache is None or precision == "fp32":
+        return dict(convert())
+    return cache.load_or_convert(checkpoint, precision, convert)

@@ -59,6 +59,7 @@ def load_engine(
     device: str | Sequence[str] | None,
     precision: str,
     num_threads: int | None,
+    use_cache: bool,
 ) -> Engine:
     """Load an engine, or one a device where several are given.
 
@@ -69,6 +70,7 @@ def load_engine(
         device: As in `choose_engine`.
         precision: "auto", or one that the engine computes in.
         num_threads: Threads to compute with on the CPU, for torch those of the whole process; every core if None.
+        use_cache: Whether OpenVINO's converted weights are kept on disk; torch converts while it copies.
 
     Raises:
         ValueError: There is no such engine.
@@ -77,15 +79,16 @@ def load_engine(
         MissingExtraError: The engine is torch, which is not installed.
     """
     kind, devices = choose_engine(engine, device)
-    vocabulary = (tokenizer.vocabulary_size, tokenizer.unused_ids)
     if kind == "openvino":
         if precision == "fp16":
             raise DeviceError(
                 'precision="fp16" is for GPUs; the CPU computes in "fp32" or "bf16": give one of them, or "auto"'
             )
+        from trivec.checkpoint.converted_cache import ConvertedCache
         from trivec.engines.openvino_engine import OpenVINOEngine
 
-        return OpenVINOEngine(checkpoint, precision, *vocabulary, num_threads)
+        cache = ConvertedCache() if use_cache else None
+        return OpenVINOEngine(checkpoint, tokenizer, precision, num_threads, cache)
 
     import torch
 
@@ -99,5 +102,6 @@ def load_engine(
         raise DeviceError(f"precision={precision!r} differs between the devices ({each}): name one that all have")
     if num_threads is not None:
         torch.set_num_threads(num_threads)
+    vocabulary = (tokenizer.vocabulary_size, tokenizer.unused_ids)
     engines = [TorchEngine(checkpoint, name, precisions[name], *vocabulary) for name in devices]
     return engines[0] if len(engines) == 1 else DeviceSplit(engines)

@@ -19,14 +19,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trivec import cache_folder
+
 Arrays = dict[str, npt.NDArray[Any]]
 _logger = logging.getLogger(__name__)
 
 
 def default_cache_folder() -> Path:
-    """Where evaluations keep their encodings: `trivec/evaluation` in the user's cache folder (XDG rules)."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base else Path.home() / ".cache") / "trivec" / "evaluation"
+    """Where evaluations keep their encodings."""
+    return cache_folder.default_cache_folder() / "evaluation"
 
 
 def content_key(parts: Iterable[str | bytes]) -> str:

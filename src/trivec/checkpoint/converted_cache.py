@@ -1,0 +1,246 @@
+"""Checkpoints in the form in which they are computed with, kept on disk so that only the first load converts.
+
+    converted/
+      <content>-<precision>/             of one checkpoint's weights and shape in one precision
+        <version>.safetensors            the tensors; where they came from is in the header
+        <version>.sha256                 its checksum, as `sha256sum` writes it; written last, so it marks a whole entry
+      <content>-<precision>.lock         held while that folder is written to or deleted
+      digests/                           checksums of files, so that a file that has not changed is hashed once
+
+Knows how to keep an entry whole, current and private to one writer; knows nothing about how tensors are converted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from trivec import __version__
+from trivec.cache_folder import default_cache_folder
+from trivec.checkpoint.folder import Checkpoint
+from trivec.checkpoint.safetensors_file import read_metadata, read_safetensors, write_safetensors
+from trivec.checkpoint.tensors import StoredTensor
+from trivec.errors import CheckpointError
+
+_ENTRY_FOLDER = re.compile(r"[0-9a-f]{32}-[a-z0-9]+")
+# Longer than the steps in which file systems advance their clock: a file that changes after this long shows it.
+_CLOCK_STEP = 0.02  # seconds
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ConvertedModel:
+    """An entry of the cache.
+
+    Attributes:
+        source: Folder of the checkpoint it was converted from.
+        precision: What it is to be computed in.
+        version: The trivec that converted it.
+        date: When, in UTC (ISO 8601).
+        bytes: Its size on disk.
+        path: Its file.
+    """
+
+    source: str
+    precision: str
+    version: str
+    date: str
+    bytes: int
+    path: Path
+
+
+class ConvertedCache:
+    """Converted checkpoints on disk, found by the content of their weights, the precision and trivec's version.
+
+    Any number of processes may use a folder at once. A process keeps the tensors it has mapped, also when their entry
+    is replaced or deleted.
+
+    Args:
+        folder: Made when something is first stored; `converted` in trivec's cache folder if None.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = default_cache_folder() / "converted" if folder is None else folder
+
+    def load_or_convert(
+        self, source: Checkpoint, precision: str, convert: Callable[[], Iterable[tuple[str, StoredTensor]]]
+    ) -> dict[str, StoredTensor]:
+        """Return a checkpoint's converted tensors, memory-mapped; convert and store them if that is yet to be done.
+
+        An entry that is damaged or of another version is replaced. If nothing can be stored, a warning says why and
+        the tensors are converted in memory.
+
+        Args:
+            source: The checkpoint.
+            precision: What `convert` converts to, in lower-case letters and digits.
+            convert: Gives names and tensors one after another. They may depend on the checkpoint's encoder and config
+                alone. Called once, or again if storing failed.
+        """
+        path = self.folder / f"{self._content(source)}-{precision}" / f"{__version__}.safetensors"
+        stored = self._load(path)
+        if stored is not None:
+            return stored
+        try:
+            self._delete_leftovers()
+            with self._lock(path.parent):
+                # Whoever held the lock may have done the work.
+                return self._load(path) or self._convert(path, source, precision, convert)
+        except (OSError, NotImplementedError) as error:  # the latter where a file system has no locks
+            tensors = dict(convert())
+            warnings.warn(
+                f"the converted model cannot be kept in {self.folder} ({error}), so every load converts it again: "
+                "set TRIVEC_CACHE to a folder that can be written to, or switch this off with use_cache=False",
+                stacklevel=2,
+            )
+            return tensors
+
+    def entries(self) -> list[ConvertedModel]:
+        """List what is stored; files that are no entry are passed over."""
+        found = []
+        for folder in self._entry_folders():
+            for path in sorted(folder.glob("*.safetensors")):
+                try:
+                    metadata = read_metadata(path)
+                    facts = {name: metadata[name] for name in ("source", "precision", "version", "date")}
+                    found.append(ConvertedModel(**facts, bytes=path.stat().st_size, path=path))
+                except (OSError, CheckpointError, KeyError) as error:
+                    _logger.info("%s is no converted model (%s)", path, error)
+        return found
+
+    def clear(self) -> int:
+        """Delete every entry but those that another process is writing now.
+
+        Returns:
+            The bytes freed.
+
+        Raises:
+            OSError: A file cannot be deleted.
+        """
+        freed = 0
+        for folder in self._entry_folders():
+            with suppress(Timeout), self._lock(folder, timeout=0):
+                freed += sum(file.stat().st_size for file in folder.iterdir())
+                shutil.rmtree(folder)
+        shutil.rmtree(self.folder / "digests", ignore_errors=True)
+        return freed
+
+    def _entry_folders(self) -> Iterator[Path]:
+        if self.folder.is_dir():
+            yield from (f for f in sorted(self.folder.iterdir()) if _ENTRY_FOLDER.fullmatch(f.name) and f.is_dir())
+
+    def _lock(self, folder: Path, timeout: float = -1) -> FileLock:
+        """The lock of an entry's folder. Its file is never deleted: others may wait for it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(f"{folder}.lock", timeout=timeout)
+
+    def _load(self, path: Path) -> dict[str, StoredTensor] | None:
+        """Map an entry, or return None if it is not there, whole and unchanged."""
+        try:
+            if path.with_suffix(".sha256").read_text(encoding="utf-8") == self._checksum(path):
+                return read_safetensors(path)
+            _logger.info("%s is damaged: converting again", path)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except (OSError, ValueError, CheckpointError) as error:
+            _logger.info("%s is damaged (%s): converting again", path, error)
+        return None
+
+    def _convert(
+        self,
+        path: Path,
+        source: Checkpoint,
+        precision: str,
+        convert: Callable[[], Iterable[tuple[str, StoredTensor]]],
+    ) -> dict[str, StoredTensor]:
+        """Convert and store; the lock is held, so whatever lies in the folder is outdated, damaged or left behind."""
+        _logger.info("converting %s to %s, kept in %s", source.folder, precision, path)
+        if path.parent.exists():
+            shutil.rmtree(path.parent)
+        path.parent.mkdir()
+        metadata = {
+            "source": str(source.folder),
+            "precision": precision,
+            "version": __version__,
+            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+        partial = path.with_suffix(".partial")
+        try:
+            write_safetensors(partial, convert(), metadata)
+            partial.replace(path)
+            path.with_suffix(".sha256").write_text(self._checksum(path), encoding="utf-8")
+            return read_safetensors(path)
+        except BaseException:
+            shutil.rmtree(path.parent, ignore_errors=True)
+            raise
+
+    def _delete_leftovers(self) -> None:
+        """Delete what processes that were killed had begun to write; what is being written is locked."""
+        for folder in self._entry_folders():
+            if any(folder.glob("*.partial")):
+                with suppress(Timeout), self._lock(folder, timeout=0):
+                    for partial in folder.glob("*.partial"):
+                        partial.unlink()
+
+    def _content(self, source: Checkpoint) -> str:
+        """Name what the converted tensors depend on: the encoder's weights and its shape."""
+        shape = {name: value for name, value in asdict(source.config).items() if name != "fusion_weights"}
+        parts = [json.dumps(shape, sort_keys=True), *map(self._digest, source.weight_files)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+    def _checksum(self, path: Path) -> str:
+        return f"{self._digest(path)}  {path.name}\n"
+
+    def _digest(self, file: Path) -> str:
+        """SHA-256 of a file in hexadecimal; remembered for as long as the file is the same and unchanged."""
+        file = file.resolve()
+        state = _state(file)
+        memory = self.folder / "digests" / f"{hashlib.sha256(os.fsencode(file)).hexdigest()[:32]}.json"
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            remembered = json.loads(memory.read_text(encoding="utf-8"))
+            if remembered["state"] == state:
+                return str(remembered["sha256"])
+        # A change within the clock step of the last one would not show: let it pass before reading.
+        if 0 < (wait := state["ctime_ns"] / 1e9 + _CLOCK_STEP - time.time()) <= _CLOCK_STEP:
+            time.sleep(wait)
+        digest = _sha256(file)
+        if _state(file) == state:
+            try:
+                memory.parent.mkdir(parents=True, exist_ok=True)
+                memory.write_text(json.dumps({"state": state, "sha256": digest}), encoding="utf-8")
+            except OSError as error:
+                _logger.info("the checksum of %s cannot be kept (%s)", file, error)
+        return digest
+
+
+def _state(file: Path) -> dict[str, int]:
+    """What changes when a file is written to or another takes its place."""
+    status = file.stat()
+    return {
+        "bytes": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+        "ctime_ns": status.st_ctime_ns,
+        "inode": status.st_ino,
+        "device": status.st_dev,
+    }
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    buffer = bytearray(1 << 20)
+    with file.open("rb", buffering=0) as opened:
+        while size := opened.readinto(buffer):
+            digest.update(memoryview(buffer)[:size])
+    return digest.hexdigest()

@@ -1,0 +1,121 @@
+"""Safetensors files: what is written is read back, here and by the safetensors package, and costs no memory to keep."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trivec.checkpoint import StoredTensor, open_checkpoint
+from trivec.checkpoint.safetensors_file import read_metadata, read_safetensors, write_safetensors
+from trivec.errors import CheckpointError
+
+RANDOM = np.random.default_rng(0)
+# Sizes that leave the next tensor misaligned, and shapes at the edges.
+TENSORS = {
+    "quantized": StoredTensor(RANDOM.integers(-128, 128, (3, 5), dtype=np.int8), "I8"),
+    "exact": StoredTensor(RANDOM.standard_normal((7, 3), dtype=np.float32), "F32"),
+    "half": StoredTensor(RANDOM.standard_normal(9).astype(np.float16), "F16"),
+    "bits": StoredTensor(RANDOM.integers(0, 1 << 16, (2, 3, 1), dtype=np.uint16), "BF16"),
+    "number": StoredTensor(np.array(2.5, np.float32), "F32"),
+    "transposed": StoredTensor(RANDOM.standard_normal((4, 6), dtype=np.float32).T, "F32"),
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    write_safetensors(tmp_path / "tensors.safetensors", TENSORS.items(), {"date": "today", "name": "ein Gerät"})
+    return tmp_path / "tensors.safetensors"
+
+
+def test_what_is_written_is_read(file: Path) -> None:
+    stored = read_safetensors(file)
+    assert list(stored) == list(TENSORS)
+    for name, tensor in TENSORS.items():
+        assert (stored[name].dtype, stored[name].data.dtype) == (tensor.dtype, tensor.data.dtype)
+        assert stored[name].shape == tensor.shape
+        assert np.array_equal(stored[name].data, tensor.data)
+        assert stored[name].data.ctypes.data % 64 == 0
+    assert read_metadata(file) == {"date": "today", "name": "ein Gerät"}
+
+
+def test_the_safetensors_package_reads_it(file: Path) -> None:
+    package = pytest.importorskip("safetensors")
+    with package.safe_open(file, framework="numpy") as opened:
+        assert opened.metadata() == {"date": "today", "name": "ein Gerät"}
+        assert set(TENSORS) <= set(opened.keys())
+        for name in ("quantized", "exact", "half", "number", "transposed"):
+            assert np.array_equal(opened.get_tensor(name), TENSORS[name].data)
+
+
+def test_tensors_are_written_as_they_come(tmp_path: Path) -> None:
+    path = tmp_path / "t.safetensors"
+    sizes = []
+
+    def tensors() -> Iterator[tuple[str, StoredTensor]]:
+        for number in range(3):
+            sizes.append(path.stat().st_size)
+            yield f"{number}", StoredTensor(np.zeros(1 << 20, np.float32), "F32")
+
+    write_safetensors(path, tensors(), {})
+    assert np.diff(sizes).min() >= 4 << 20
+
+
+@pytest.mark.parametrize(
+    "tensor", [StoredTensor(np.zeros(3, np.int64), "I64"), StoredTensor(np.zeros(3, np.float32), "F16")]
+)
+def test_tensors_that_could_not_be_read_are_not_written(tensor: StoredTensor, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="odd is"):
+        write_safetensors(tmp_path / "t.safetensors", [("odd", tensor)], {})
+    with pytest.raises(CheckpointError, match="safetensors"):
+        read_safetensors(tmp_path / "t.safetensors")
+
+
+def test_more_tensors_than_the_header_holds(tmp_path: Path) -> None:
+    many = ((f"{i}" * 200, StoredTensor(np.zeros(1, np.int8), "I8")) for i in range(1000))
+    with pytest.raises(ValueError, match="header of"):
+        write_safetensors(tmp_path / "t.safetensors", many, {})
+
+
+def test_a_checkpoint_of_quantized_weights_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "model"))
+    encoder = open_checkpoint(tiny_checkpoint).encoder
+    name = "encoder.layer.0.output.dense.weight"
+    quantized = StoredTensor(np.zeros(encoder[name].shape, np.int8), "I8")
+    write_safetensors(folder / "model.safetensors", (dict(encoder) | {name: quantized}).items(), {})
+    with pytest.raises(CheckpointError, match=rf"{name} is stored as I8, expected F32, F16 or BF16"):
+        open_checkpoint(folder)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_pages_are_given_back(tmp_path: Path) -> None:
+    code = """if True:
+        import sys
+        from pathlib import Path
+        import numpy as np
+        from trivec.checkpoint import StoredTensor
+        from trivec.checkpoint.safetensors_file import read_safetensors, write_safetensors
+        from trivec.checkpoint.tensors import release_pages
+
+        def mapped_mb():
+            lines = Path("/proc/self/status").read_text().splitlines()
+            return int(next(line for line in lines if line.startswith("RssFile")).split()[1]) // 1024
+
+        path = Path(sys.argv[1])
+        ones = StoredTensor(np.ones((5, 1 << 20), np.float32), "F32")
+        write_safetensors(path, ((str(i), ones) for i in range(10)), {})
+        tensors = read_safetensors(path)
+        before = mapped_mb()
+        assert sum(float(t.data.sum(dtype=np.float64)) for t in tensors.values()) == 50 << 20
+        read = mapped_mb()
+        release_pages([*tensors.values(), ones])
+        assert read - before > 180, (before, read)
+        assert mapped_mb() - before < 20, (before, mapped_mb())
+        assert tensors["3"].data[4, -1] == 1 and ones.data[4, -1] == 1
+    """
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "large.safetensors")], check=True)
