@@ -17,11 +17,11 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Compares with FlagEmbedding and pymilvus-model, in an environment of their own (torch, about 2 GB); there the trainer is
-# tested too.
+# Compares with FlagEmbedding and pymilvus-model, in an environment of their own (torch, about 2 GB); there the trainer and
+# the torch engine are tested too.
 parity: .venv-parity/installed
 	.venv-parity/bin/python -m pytest -m parity tests/parity
-	.venv-parity/bin/python -m pytest tests/test_training*.py
+	.venv-parity/bin/python -m pytest tests/test_training*.py tests/test_torch_engine.py tests/test_engine_selection.py
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow

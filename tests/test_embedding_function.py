@@ -94,6 +94,7 @@ def test_no_texts(function: BGEM3EmbeddingFunction) -> None:
         ("passage_maxlength", "passage_max_length"),
         ("return_colbert", "return_colbert_vecs"),
         ("model_name_or_path", "model_name"),
+        ("engines", "engine"),
     ],
 )
 def test_unknown_arguments_name_the_nearest(wrong: str, right: str) -> None:
@@ -136,8 +137,8 @@ def test_precision(tiny_checkpoint: Path) -> None:
 
 def test_devices_is_another_name_for_device(tiny_checkpoint: Path) -> None:
     assert BGEM3EmbeddingFunction(tiny_checkpoint, devices=["cpu"]).device == ["cpu"]
-    with pytest.raises(DeviceError, match="cuda:3"):
-        BGEM3EmbeddingFunction(tiny_checkpoint, devices="cuda:3")
+    with pytest.raises(DeviceError, match="device='tpu:3'"):
+        BGEM3EmbeddingFunction(tiny_checkpoint, devices="tpu:3")
     with pytest.raises(ValueError, match="contradict"):
         BGEM3EmbeddingFunction(tiny_checkpoint, device="cpu", devices="cuda:0")
 

@@ -13,7 +13,7 @@ import pytest
 import trivec.encoding
 from sample_texts import SENTENCES
 from trivec import M3Embedding, M3Model
-from trivec.errors import DeviceError, TrivecError
+from trivec.errors import TrivecError
 
 TEXTS = [text for texts in SENTENCES.values() for text in texts]
 TOLERANCE = 1e-5
@@ -255,11 +255,7 @@ def test_a_closed_model_says_so(tiny_checkpoint: Path) -> None:
 def test_device_and_precision(tiny_checkpoint: Path) -> None:
     for device in ("cpu", "CPU", ["cpu"], None):
         M3Model.load(tiny_checkpoint, device=device, num_threads=1).close()
-    with pytest.raises(DeviceError, match="device='cuda:0'"):
-        M3Model.load(tiny_checkpoint, device="cuda:0")
-    with pytest.raises(DeviceError, match="device=0"):
-        M3Model.load(tiny_checkpoint, device=0)
-    with pytest.raises(ValueError, match=r"precision='int4' is not one of 'auto', 'fp32', 'bf16'"):
+    with pytest.raises(ValueError, match=r"precision='int4' is not one of 'auto', 'fp32'"):
         M3Model.load(tiny_checkpoint, precision="int4")
     with pytest.raises(ValueError, match="num_threads=0"):
         M3Model.load(tiny_checkpoint, num_threads=0)

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from trivec.embeddings import FloatArray
+from trivec.engines.selection import choose_engine
 from trivec.model import M3Model
 from trivec.sparse import SparseMatrix
 
-_MODEL_OPTIONS = ("cache_dir", "revision", "local_files_only", "num_threads", "max_length")
+_MODEL_OPTIONS = ("engine", "cache_dir", "revision", "local_files_only", "num_threads", "max_length")
 _OPTIONS = (*_MODEL_OPTIONS, "devices", "query_max_length", "passage_max_length", "precision", "show_progress")
 
 
@@ -60,18 +61,20 @@ class BGEM3EmbeddingFunction:
 
         Args:
             model_name: Folder in BAAI/bge-m3's layout, or hub id.
-            batch_size: Memory knob: a batch holds up to `batch_size` x 256 tokens.
-            device: "cpu" or None.
+            batch_size: Memory knob: a batch holds up to `batch_size` x 256 tokens; on a GPU more, see `M3Model.encode`.
+            device: "cpu", "cuda", "cuda:1" (a number), "mps", or a list of these to split the texts among; None is the
+                CPU.
             normalize_embeddings: Scale dense and token vectors to length 1.
-            use_fp16: False computes in float32, exactly. True takes the fastest reduced precision the processor has
-                (bfloat16), or float32 with one warning where it has none.
+            use_fp16: False computes in float32, exactly. True computes in float16 on a CUDA GPU; elsewhere it takes the
+                fastest reduced precision (bfloat16), or float32 with one warning where there is none.
             return_dense: Whether results have "dense".
             return_sparse: Whether results have "sparse".
             return_colbert_vecs: Whether results have "colbert_vecs".
             **kwargs: `devices` (another name for `device`); `max_length` (most tokens of a text that are read; the
                 model's limit, 8192 for BGE-M3, if not given); `query_max_length` and `passage_max_length` (the same for
-                `encode_queries` and `encode_documents`); `precision` ("fp32", "bf16" or "auto", instead of
-                `use_fp16`); `cache_dir`, `revision`, `local_files_only` (of the hub); `num_threads`; `show_progress`.
+                `encode_queries` and `encode_documents`); `precision` ("fp32", "fp16", "bf16" or "auto",
+                instead of `use_fp16`); `engine` ("auto", "openvino" or "torch", see `M3Model.load`); `cache_dir`,
+                `revision`, `local_files_only` (of the hub); `num_threads`; `show_progress`.
 
         Raises:
             TypeError: An unknown argument; the message names the nearest valid one.
@@ -79,6 +82,7 @@ class BGEM3EmbeddingFunction:
             CheckpointError: The model cannot be found or a file of it is unusable.
             MissingHeadError: The checkpoint has no head for vectors that are asked for.
             DeviceError: The device or precision is not to be had here.
+            MissingExtraError: A GPU or `engine="torch"` is asked for, and torch is not installed.
         """
         for name in kwargs:
             if name not in _OPTIONS:
@@ -107,15 +111,15 @@ class BGEM3EmbeddingFunction:
         }
         self._show_progress = bool(kwargs.get("show_progress", True))
         options = {name: kwargs[name] for name in _MODEL_OPTIONS if name in kwargs}
-        self.model = M3Model.load(
-            model_name, device=device, precision=precision or ("auto" if use_fp16 else "fp32"), **options
-        )
+        if precision is None:
+            precision = _reduced_precision(options.get("engine", "auto"), device) if use_fp16 else "fp32"
+        self.model = M3Model.load(model_name, device=device, precision=precision, **options)
         self.model.require_heads(sparse=return_sparse, colbert=return_colbert_vecs)
         self._query_max_length = self.model.checked_length(kwargs.get("query_max_length"))
         self._passage_max_length = self.model.checked_length(kwargs.get("passage_max_length"))
         if use_fp16 and self.model.precision == "fp32":
             warnings.warn(
-                "use_fp16=True: this processor has no fast 16-bit arithmetic, so trivec computes in float32",
+                "use_fp16=True: this device has no fast 16-bit arithmetic, so trivec computes in float32",
                 stacklevel=2,
             )
 
@@ -153,6 +157,12 @@ class BGEM3EmbeddingFunction:
         if embeddings.colbert_vecs is not None:
             result["colbert_vecs"] = embeddings.colbert_vecs
         return result
+
+
+def _reduced_precision(engine: str, device: str | Sequence[str] | None) -> str:
+    """What `use_fp16=True` stands for: float16 on a CUDA GPU, the fastest there is elsewhere."""
+    _, devices = choose_engine(engine, device)
+    return "fp16" if devices[0].startswith("cuda") else "auto"
 
 
 def _unknown_argument(name: str) -> str:

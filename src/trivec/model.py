@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 
 from trivec.checkpoint import Checkpoint, M3Config, open_checkpoint
-from trivec.checkpoint.converted_cache import ConvertedCache
 from trivec.embeddings import M3Embedding, M3Embeddings
 from trivec.encoding import EncodingSettings, checked_texts, empty_embeddings, encode_windows
 from trivec.engines import Engine, Heads
-from trivec.errors import DeviceError, MissingHeadError
+from trivec.engines.selection import choose_engine, load_engine
+from trivec.errors import MissingHeadError
 from trivec.scoring import colbert_score, combined_scores, dense_score, lexical_score
 from trivec.sparse import stack_rows
 from trivec.tokenizer import M3Tokenizer
 
-PRECISIONS = ("auto", "fp32", "bf16", "int8")
+PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 # A batch holds this many tokens for each text of `batch_size`: short texts share a batch in larger numbers, long ones
 # in smaller, and memory stays the same.
 TOKENS_PER_TEXT = 256
@@ -33,7 +33,7 @@ class M3Model:
 
     Attributes:
         name: What it was loaded as: a folder or hub id.
-        precision: What the encoder computes in: "fp32", "bf16" or "int8".
+        precision: What the encoder computes in: "fp32", "fp16", "bf16" or "int8".
         max_length: Most tokens of a text that are read, unless a call says otherwise.
         tokenizer: The model's tokenizer.
         checkpoint: The opened model folder.
@@ -59,6 +59,7 @@ class M3Model:
         name_or_path: str | Path = "BAAI/bge-m3",
         *,
         device: str | Sequence[str] | None = None,
+        engine: str = "auto",
         precision: str = "auto",
         max_length: int | None = None,
         cache_dir: str | Path | None = None,
@@ -71,35 +72,36 @@ class M3Model:
 
         Args:
             name_or_path: Folder in BAAI/bge-m3's layout, hub id, or "nano" for the bundled demonstration model.
-            device: "cpu", the only one so far, or None for it.
-            precision: "fp32" (exact), "bf16", "int8" (fastest, least exact: `trivec verify --texts` says how much), or
-                "auto": bf16 where the processor has native instructions for it, else fp32.
+            device: "cpu", "cuda", "cuda:1" (a number), "mps", or a list of these to split the texts among. None is the
+                CPU, or with `engine="torch"` the first GPU if there is one.
+            engine: "openvino" (CPU), "torch" (GPUs, extra `[cuda]`; the CPU as well), or "auto": OpenVINO on the CPU,
+                torch elsewhere.
+            precision: "fp32" (exact), "bf16", "fp16" (torch only), "int8" (OpenVINO only; fastest, least exact:
+                `trivec verify --texts` says how much), or "auto": bf16 where the processor or GPU has native
+                instructions for it; without, fp16 on a GPU and fp32 on a CPU.
             max_length: Most tokens of a text that are read; the model's own limit if None (8192 for BGE-M3).
             cache_dir: Where downloads are kept; the hub library's own cache if None.
             revision: Branch, tag or commit on the hub.
             local_files_only: Never ask the hub.
-            num_threads: Threads to compute with; every core if None.
-            use_cache: Keep the weights as converted to bf16 or int8 on disk, so that the next load is quick.
+            num_threads: Threads to compute with on the CPU, for torch those of the whole process; every core if None.
+            use_cache: Keep the weights as OpenVINO has them in bf16 or int8 on disk, so that the next load is quick.
 
         Raises:
             CheckpointError: The model cannot be found or a file of it is unusable.
             DeviceError: The device or precision is not to be had here.
+            MissingExtraError: A GPU or `engine="torch"` is asked for, and torch is not installed.
             ValueError: An argument is out of its range.
         """
         if precision not in PRECISIONS:
             raise ValueError(f"precision={precision!r} is not one of {', '.join(map(repr, PRECISIONS))}")
         if num_threads is not None and num_threads < 1:
             raise ValueError(f"num_threads={num_threads} must be at least 1")
-        _check_device(device)
+        choose_engine(engine, device)  # before anything is downloaded
         checkpoint = open_checkpoint(name_or_path, cache_dir, revision, local_files_only)
         tokenizer = M3Tokenizer(checkpoint.tokenizer_file)
         tokenizer.check_fits(checkpoint.config.vocab_size, checkpoint.config.pad_token_id)
-
-        from trivec.engines.openvino_engine import OpenVINOEngine
-
-        cache = ConvertedCache() if use_cache else None
-        engine = OpenVINOEngine(checkpoint, tokenizer, precision, num_threads, cache)
-        model = cls(str(name_or_path), checkpoint, tokenizer, engine, checkpoint.config.max_length)
+        loaded = load_engine(checkpoint, tokenizer, engine, device, precision, num_threads, use_cache)
+        model = cls(str(name_or_path), checkpoint, tokenizer, loaded, checkpoint.config.max_length)
         model.max_length = model.checked_length(max_length)
         return model
 
@@ -147,7 +149,8 @@ class M3Model:
 
         Args:
             texts: Any iterable of str.
-            batch_size: Memory knob: a batch holds up to `batch_size` x 256 tokens, however many texts that makes.
+            batch_size: Memory knob: a batch holds up to `batch_size` x 256 tokens, however many texts that makes. On a
+                CUDA GPU it holds 8,192 to 32,768, or these if they are more, as far as free memory allows.
             max_length: Most tokens of a text that are read; the model's `max_length` if None. One warning counts the
                 texts that were longer.
             return_dense: Compute dense vectors.
@@ -294,10 +297,3 @@ class M3Model:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
         self.require_heads(sparse=heads.sparse, colbert=heads.colbert)
         return EncodingSettings(heads, self.checked_length(max_length), batch_size * TOKENS_PER_TEXT, show_progress)
-
-
-def _check_device(device: str | Sequence[str] | None) -> None:
-    devices = list(device) if isinstance(device, (list, tuple)) else [device]
-    for name in devices:
-        if name is not None and str(name).lower() != "cpu":
-            raise DeviceError(f"device={name!r} is not to be had: this version of trivec computes on 'cpu'")

@@ -54,6 +54,15 @@ def texts_of_every_length(checkpoint: Path) -> list[str]:
     return [*texts, *texts[:5], "", " ", "\t\n", "<pad> spelled <s> out </s>", "<unk>", "🚣‍♀️ emoji 😀", "ﬁ Ⅷ ｆｕｌｌ"]
 
 
+@pytest.fixture(params=["openvino", "torch"])
+def engine(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def exact_model(folder: Path, engine: str) -> M3Model:
+    return M3Model.load(folder, device="cpu", engine=engine, precision="fp32")
+
+
 @pytest.fixture(scope="module", params=["own tokenizer", "XLM-R tokenizer"])
 def small_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = None if request.param == "own tokenizer" else request.getfixturevalue("xlmr_tokenizer")
@@ -61,30 +70,46 @@ def small_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.Te
     return write_random_checkpoint(folder, SMALL, tokenizer=tokenizer, seed=3, weights="pytorch_model.bin")
 
 
-def test_small_checkpoint_every_length(small_checkpoint: Path) -> None:
+@pytest.fixture(scope="module")
+def every_length(small_checkpoint: Path) -> tuple[list[str], dict]:
+    """Texts and the reference's vectors of them."""
     texts = texts_of_every_length(small_checkpoint)
-    theirs = reference(small_checkpoint).encode(texts, batch_size=32, max_length=SMALL.max_length, **ALL)
-    assert_same(M3Model.load(small_checkpoint, precision="fp32").encode(texts, return_colbert_vecs=True), theirs)
+    return texts, reference(small_checkpoint).encode(texts, batch_size=32, max_length=SMALL.max_length, **ALL)
 
 
-def test_truncation_as_the_reference_does_it(small_checkpoint: Path) -> None:
+def test_small_checkpoint_every_length(
+    small_checkpoint: Path, every_length: tuple[list[str], dict], engine: str
+) -> None:
+    texts, theirs = every_length
+    assert_same(exact_model(small_checkpoint, engine).encode(texts, return_colbert_vecs=True), theirs)
+
+
+@pytest.mark.parametrize("batch_size", [1, 600])
+def test_batches_of_any_size(small_checkpoint: Path, every_length: tuple[list[str], dict], batch_size: int) -> None:
+    """A text a batch, and all texts packed into one, on two devices that share the work."""
+    texts, theirs = every_length
+    model = M3Model.load(small_checkpoint, device=["cpu", "cpu"], engine="torch", precision="fp32")
+    assert_same(model.encode(texts, batch_size=batch_size, return_colbert_vecs=True), theirs)
+
+
+def test_truncation_as_the_reference_does_it(small_checkpoint: Path, engine: str) -> None:
     texts = [" ".join(ALL_TEXTS), ""]
-    model = M3Model.load(small_checkpoint, precision="fp32")
+    model = exact_model(small_checkpoint, engine)
     for max_length in (3, 16, 100):
         theirs = reference(small_checkpoint).encode(texts, max_length=max_length, **ALL)
         with pytest.warns(UserWarning, match=f"1 of 2 texts had more than max_length={max_length} tokens"):
             assert_same(model.encode(texts, max_length=max_length, return_colbert_vecs=True), theirs)
 
 
-def test_without_normalization(small_checkpoint: Path) -> None:
+def test_without_normalization(small_checkpoint: Path, engine: str) -> None:
     texts = SENTENCES["en"]
     theirs = reference(small_checkpoint, normalize_embeddings=False).encode(texts, **ALL)["dense_vecs"]
-    ours = M3Model.load(small_checkpoint, precision="fp32").encode(texts, normalize=False).dense
+    ours = exact_model(small_checkpoint, engine).encode(texts, normalize=False).dense
     assert np.abs(ours - theirs).max() <= TOLERANCE * np.abs(theirs).max()
 
 
 @pytest.mark.parametrize("weights", [None, [0.4, 0.2, 0.4]])
-def test_compute_score(small_checkpoint: Path, weights: list[float] | None) -> None:
+def test_compute_score(small_checkpoint: Path, engine: str, weights: list[float] | None) -> None:
     pairs = [
         (SENTENCES["en"][0], SENTENCES["de"][0]),
         (SENTENCES["th"][1], SENTENCES["ar"][2]),
@@ -92,28 +117,38 @@ def test_compute_score(small_checkpoint: Path, weights: list[float] | None) -> N
     ]
     # One pair a batch: in a padded batch the reference lets padding take part in MaxSim.
     theirs = reference(small_checkpoint).compute_score(pairs, batch_size=1, weights_for_different_modes=weights)
-    ours = M3Model.load(small_checkpoint, precision="fp32").compute_score(pairs, weights or (1.0, 1.0, 1.0))
+    ours = exact_model(small_checkpoint, engine).compute_score(pairs, weights or (1.0, 1.0, 1.0))
     assert ours.keys() == theirs.keys()
     for mode, scores in theirs.items():
         assert ours[mode] == pytest.approx(scores, rel=0, abs=TOLERANCE)
 
 
-def test_bf16_stays_close(small_checkpoint: Path) -> None:
-    model = M3Model.load(small_checkpoint)
-    if model.precision != "bf16":
+@pytest.mark.parametrize(("engine", "precision"), [("openvino", "auto"), ("torch", "bf16")])
+def test_reduced_precision_stays_close(
+    small_checkpoint: Path, every_length: tuple[list[str], dict], engine: str, precision: str
+) -> None:
+    model = M3Model.load(small_checkpoint, device="cpu", engine=engine, precision=precision)
+    if model.precision == "fp32":
         pytest.skip("this processor has no bfloat16 instructions")
-    texts = texts_of_every_length(small_checkpoint)
-    exact = M3Model.load(small_checkpoint, precision="fp32").encode(texts).dense
-    assert (model.encode(texts).dense * exact).sum(axis=1).min() >= 0.9995
+    texts, theirs = every_length
+    got = model.encode(texts, return_colbert_vecs=True)
+    assert (got.dense * theirs["dense_vecs"]).sum(axis=1).min() >= 0.9995
+    for ours, other in zip(got.colbert_vecs, theirs["colbert_vecs"], strict=True):
+        assert (ours * other).sum(axis=1).min() >= 0.999
+    for row, weights in zip(got.sparse, theirs["lexical_weights"], strict=True):
+        ours = dict(zip(row.indices.tolist(), row.data.tolist(), strict=True))
+        other = {int(token_id): float(weight) for token_id, weight in weights.items()}
+        assert max((abs(ours.get(t, 0) - other.get(t, 0)) for t in ours.keys() | other.keys()), default=0) <= 0.01
 
 
-def test_embedding_function_of_pymilvus_model(small_checkpoint: Path) -> None:
+def test_embedding_function_of_pymilvus_model(small_checkpoint: Path, engine: str) -> None:
     from pymilvus.model.hybrid import BGEM3EmbeddingFunction as Theirs
 
     assert Theirs is not BGEM3EmbeddingFunction, "pymilvus-model is installed here, so its own class must win"
     texts = [text for sentences in SENTENCES.values() for text in sentences]
     options = {"device": "cpu", "use_fp16": False, "return_colbert_vecs": True}
-    theirs, ours = Theirs(str(small_checkpoint), **options), BGEM3EmbeddingFunction(str(small_checkpoint), **options)
+    theirs = Theirs(str(small_checkpoint), **options)
+    ours = BGEM3EmbeddingFunction(str(small_checkpoint), engine=engine, **options)
     assert dict(ours.dim) == dict(theirs.dim)
     wanted, got = theirs.encode_documents(texts), ours.encode_documents(texts)
     assert got.keys() == wanted.keys()
@@ -133,8 +168,9 @@ def test_full_size(xlmr_tokenizer: Path, tmp_path: Path) -> None:
     texts = [" ".join(draw.choices(words, k=count)) for count in (4, 5, 105, 115, 1200)]
     theirs = reference(folder).encode(texts, batch_size=1, max_length=8192, **ALL)
     assert max(len(vectors) for vectors in theirs["colbert_vecs"]) > 2000
-    with M3Model.load(folder, precision="fp32") as exact:
-        assert_same(exact.encode(texts, return_colbert_vecs=True), theirs)
+    for engine in ("openvino", "torch"):
+        with exact_model(folder, engine) as exact:
+            assert_same(exact.encode(texts, return_colbert_vecs=True), theirs)
     with M3Model.load(folder) as fast:
         got = fast.encode(texts)
     assert (got.dense * theirs["dense_vecs"]).sum(axis=1).min() >= 0.9995

@@ -27,6 +27,7 @@ def encode(
     model: options.Model = options.DEFAULT_MODEL,
     precision: options.PrecisionOption = options.Precision.auto,
     device: options.Device = None,
+    engine: options.EngineOption = options.Engine.auto,
     revision: options.Revision = None,
     offline: options.Offline = False,
     threads: options.Threads = None,
@@ -57,7 +58,7 @@ def encode(
             ids.append(document.id)
             yield document.text
 
-    with options.load_model(model, precision, device, revision, offline, threads) as loaded:
+    with options.load_model(model, precision, device, engine, revision, offline, threads) as loaded:
         options.require_head(loaded.has_sparse or not sparse, model, "sparse", "add --no-sparse")
         options.require_head(loaded.has_colbert or not colbert, model, "colbert", "leave out --colbert")
         try:

@@ -112,6 +112,7 @@ def evaluate(
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no encodings for the next run.")] = False,
     precision: options.PrecisionOption = options.Precision.auto,
     device: options.Device = None,
+    engine: options.EngineOption = options.Engine.auto,
     revision: options.Revision = None,
     offline: options.Offline = False,
     threads: options.Threads = None,
@@ -145,7 +146,7 @@ def evaluate(
     settings = evaluation.EvaluationSettings(
         candidates, exact_limit, batch_size, max_length, cache_dir, not no_cache, show_progress=sys.stderr.isatty()
     )
-    with options.load_model(model, precision, device, revision, offline, threads) as loaded:
+    with options.load_model(model, precision, device, engine, revision, offline, threads) as loaded:
         if development:
             fusion, reached = evaluation.tune_fusion(loaded, development, settings)
             reporting.say(f"fusion weights {_shown(fusion)} reach nDCG@10 {100 * reached:.1f} on the development data")

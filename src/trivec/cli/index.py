@@ -41,6 +41,7 @@ def index(
     model: options.Model = options.DEFAULT_MODEL,
     precision: options.PrecisionOption = options.Precision.auto,
     device: options.Device = None,
+    engine: options.EngineOption = options.Engine.auto,
     revision: options.Revision = None,
     offline: options.Offline = False,
     threads: options.Threads = None,
@@ -70,7 +71,7 @@ def index(
 
     documents = read_documents(paths, text_field=text_field, id_field=id_field, metadata_fields=metadata)
     with (
-        options.load_model(model, precision, device, revision, offline, threads) as loaded,
+        options.load_model(model, precision, device, engine, revision, offline, threads) as loaded,
         M3Collection(collection, loaded, uri, token=token, db_name=database) as opened,
     ):
         if not loaded.has_sparse:

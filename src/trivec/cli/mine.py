@@ -60,6 +60,7 @@ def mine(
     model: options.Model = options.DEFAULT_MODEL,
     precision: options.PrecisionOption = options.Precision.auto,
     device: options.Device = None,
+    engine: options.EngineOption = options.Engine.auto,
     revision: options.Revision = None,
     offline: options.Offline = False,
     threads: options.Threads = None,
@@ -80,7 +81,7 @@ def mine(
     from trivec.mining import mine_negatives
 
     documents = None if corpus is None else read_documents(corpus, text_field=text_field, id_field=id_field)
-    with options.load_model(model, precision, device, revision, offline, threads) as loaded:
+    with options.load_model(model, precision, device, engine, revision, offline, threads) as loaded:
         mined = mine_negatives(
             loaded,
             questions,

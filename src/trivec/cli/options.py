@@ -24,14 +24,33 @@ class Precision(str, Enum):
 
     auto = "auto"
     fp32 = "fp32"
+    fp16 = "fp16"
     bf16 = "bf16"
+
+
+class Engine(str, Enum):
+    """What computes."""
+
+    auto = "auto"
+    openvino = "openvino"
+    torch = "torch"
 
 
 PrecisionOption = Annotated[
     Precision,
-    typer.Option(help="fp32 (exact), bf16 (fast), or auto: bf16 where the processor has it.", rich_help_panel="Model"),
+    typer.Option(
+        help="fp32 (exact), bf16 or fp16 (fast; fp16 on GPUs), or auto: bf16 where the processor or GPU has it.",
+        rich_help_panel="Model",
+    ),
 ]
-Device = Annotated[str | None, typer.Option(help="Where to compute. Default: the CPU.", rich_help_panel="Model")]
+Device = Annotated[
+    str | None,
+    typer.Option(help="cpu, cuda, mps, or several: cuda:0,cuda:1. Default: the CPU.", rich_help_panel="Model"),
+]
+EngineOption = Annotated[
+    Engine,
+    typer.Option(help="openvino (CPU), torch (GPUs), or auto: as the device calls for.", rich_help_panel="Model"),
+]
 Revision = Annotated[
     str | None, typer.Option(help="Branch, tag or commit of a Hugging Face model.", rich_help_panel="Model")
 ]
@@ -80,13 +99,25 @@ DEFAULT_COLLECTION = "documents"
 
 
 def load_model(
-    name: str, precision: Precision, device: str | None, revision: str | None, offline: bool, threads: int | None
+    name: str,
+    precision: Precision,
+    device: str | None,
+    engine: Engine,
+    revision: str | None,
+    offline: bool,
+    threads: int | None,
 ) -> M3Model:
     """Load the model that the shared options name."""
     from trivec.model import M3Model  # loads OpenVINO, which `--help` must not
 
     return M3Model.load(
-        name, device=device, precision=precision.value, revision=revision, local_files_only=offline, num_threads=threads
+        name,
+        device=device.split(",") if device else None,
+        engine=engine.value,
+        precision=precision.value,
+        revision=revision,
+        local_files_only=offline,
+        num_threads=threads,
     )
 
 

@@ -76,6 +76,7 @@ def search(
     model: options.Model = options.DEFAULT_MODEL,
     precision: options.PrecisionOption = options.Precision.auto,
     device: options.Device = None,
+    engine: options.EngineOption = options.Engine.auto,
     revision: options.Revision = None,
     offline: options.Offline = False,
     threads: options.Threads = None,
@@ -105,7 +106,7 @@ def search(
     except ValueError as error:
         raise typer.BadParameter(f"--dense-weight and --sparse-weight: {error}") from error
     with (
-        options.load_model(model, precision, device, revision, offline, threads) as loaded,
+        options.load_model(model, precision, device, engine, revision, offline, threads) as loaded,
         M3Collection(collection, loaded, uri, token=token, db_name=database) as opened,
     ):
         options.require_head(loaded.has_sparse or mode is Mode.dense, model, "sparse", "use --mode dense")

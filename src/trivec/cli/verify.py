@@ -42,6 +42,7 @@ def verify(
         ),
     ] = None,
     device: options.Device = None,
+    engine: options.EngineOption = options.Engine.auto,
     revision: options.Revision = None,
     offline: options.Offline = False,
     threads: options.Threads = None,
@@ -69,7 +70,7 @@ def verify(
     if texts is None:
         if as_json:
             raise typer.BadParameter("--json goes with --texts FILE")
-        with options.load_model(model, precision or _EXACT, device, revision, offline, threads) as loaded:
+        with options.load_model(model, precision or _EXACT, device, engine, revision, offline, threads) as loaded:
             _compare_with_published(loaded)
         return
     precision = precision or options.Precision.auto
@@ -83,14 +84,14 @@ def verify(
     documents = list(read_texts(texts, text_field=text_field))
     if not documents:
         raise DocumentError(f"{texts} holds no text to compare fp32 with {precision.value} on")
-    with options.load_model(model, precision, device, revision, offline, threads) as other:
+    with options.load_model(model, precision, device, engine, revision, offline, threads) as other:
         if other.precision == _EXACT.value:
             others.remove(precision.value)
             raise DeviceError(
                 f"{precision.value} means fp32 on this processor, which leaves nothing to compare: "
                 f"pass --precision {' or '.join(others)}"
             )
-        with options.load_model(model, _EXACT, device, revision, offline, threads) as exact:
+        with options.load_model(model, _EXACT, device, engine, revision, offline, threads) as exact:
             read = [document.text for document in documents]
             drift = measure_drift(exact, other, read, show_progress=reporting.stderr.is_terminal)
     worst = documents[drift.dense.worst_text].id

@@ -45,7 +45,7 @@ class Engine(Protocol):
     """What the model asks of an engine. `encode` may be called from several threads at once."""
 
     precision: str
-    """What the encoder computes in: "fp32", "bf16" or "int8"."""
+    """What the encoder computes in: "fp32", "fp16", "bf16" or "int8"."""
 
     def encode(
         self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads, token_budget: int
@@ -55,7 +55,8 @@ class Engine(Protocol):
         Args:
             token_ids: The texts, at least one.
             heads: What to compute.
-            token_budget: Most tokens computed at once; a longer text goes alone.
+            token_budget: Most tokens computed at once; a longer text goes alone. An engine whose device has memory of
+                its own may take more.
 
         Yields:
             Indices into `token_ids` and the vectors of those texts, a batch after another; every index exactly once.

@@ -1,0 +1,107 @@
+"""Which engine computes on which devices: turns the names a user gives into a loaded engine.
+
+Knows names and what goes together; loads an engine's runtime only once that engine is chosen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from trivec.checkpoint import Checkpoint
+from trivec.engines import Engine
+from trivec.errors import DeviceError, MissingExtraError
+from trivec.tokenizer import M3Tokenizer
+
+ENGINES = ("auto", "openvino", "torch")
+_DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
+
+
+def choose_engine(engine: str, device: str | Sequence[str] | None) -> tuple[str, list[str]]:
+    """Decide which engine is meant, and make sure that its devices are there.
+
+    Args:
+        engine: "auto", "openvino" or "torch". "auto" is OpenVINO on the CPU and torch on anything else.
+        device: A device's name, several of them, or None for the engine's own choice: the CPU, but for "torch" the
+            first GPU if there is one.
+
+    Returns:
+        "openvino" or "torch", and the names of at least one device.
+
+    Raises:
+        ValueError: There is no such engine.
+        DeviceError: A device is not there, none that trivec knows, or not of that engine.
+        MissingExtraError: The engine is torch, which is not installed.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"engine={engine!r} is not one of {', '.join(map(repr, ENGINES))}")
+    given = list(device) if isinstance(device, (list, tuple)) else [] if device is None else [device]
+    names = [str(name).lower() for name in given]
+    for name, wanted in zip(names, given, strict=True):
+        if not _DEVICE.fullmatch(name):
+            raise DeviceError(f"device={wanted!r} is not to be had: give 'cpu', 'cuda', 'cuda:0' (a number) or 'mps'")
+        if engine == "openvino" and name != "cpu":
+            raise DeviceError(f"device={wanted!r}: the OpenVINO engine computes on 'cpu'; use engine=\"torch\"")
+    if engine == "openvino" or (engine == "auto" and set(names) <= {"cpu"}):
+        return "openvino", ["cpu"]
+    if find_spec("torch") is None:
+        raise MissingExtraError("cuda", "torch")
+    from trivec.engines.torch_devices import devices_there, resolve_device
+
+    return "torch", [str(resolve_device(name)) for name in names or devices_there()[:1]]
+
+
+def load_engine(
+    checkpoint: Checkpoint,
+    tokenizer: M3Tokenizer,
+    engine: str,
+    device: str | Sequence[str] | None,
+    precision: str,
+    num_threads: int | None,
+    use_cache: bool,
+) -> Engine:
+    """Load an engine, or one a device where several are given.
+
+    Args:
+        checkpoint: The opened model folder.
+        tokenizer: Its tokenizer.
+        engine: As in `choose_engine`.
+        device: As in `choose_engine`.
+        precision: "auto", or one that the engine computes in.
+        num_threads: Threads to compute with on the CPU, for torch those of the whole process; every core if None.
+        use_cache: Whether OpenVINO's converted weights are kept on disk; torch converts while it copies.
+
+    Raises:
+        ValueError: There is no such engine.
+        DeviceError: A device or the precision is not to be had, or several devices would differ in precision: then a
+            text's vectors would depend on which of them got it.
+        MissingExtraError: The engine is torch, which is not installed.
+    """
+    kind, devices = choose_engine(engine, device)
+    if kind == "openvino":
+        if precision == "fp16":
+            raise DeviceError(
+                'precision="fp16" is for GPUs; the CPU computes in "fp32" or "bf16": give one of them, or "auto"'
+            )
+        from trivec.checkpoint.converted_cache import ConvertedCache
+        from trivec.engines.openvino_engine import OpenVINOEngine
+
+        cache = ConvertedCache() if use_cache else None
+        return OpenVINOEngine(checkpoint, tokenizer, precision, num_threads, cache)
+
+    import torch
+
+    from trivec.engines.device_split import DeviceSplit
+    from trivec.engines.torch_devices import resolve_precision
+    from trivec.engines.torch_engine import TorchEngine
+
+    precisions = {name: resolve_precision(precision, torch.device(name)) for name in devices}
+    if len(set(precisions.values())) > 1:
+        each = ", ".join(f"{name} in {of_device}" for name, of_device in precisions.items())
+        raise DeviceError(f"precision={precision!r} differs between the devices ({each}): name one that all have")
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+    vocabulary = (tokenizer.vocabulary_size, tokenizer.unused_ids)
+    engines = [TorchEngine(checkpoint, name, precisions[name], *vocabulary) for name in devices]
+    return engines[0] if len(engines) == 1 else DeviceSplit(engines)

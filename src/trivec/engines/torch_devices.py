@@ -1,0 +1,109 @@
+"""What torch can compute on here, and in which precision. Knows nothing of models."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import torch
+
+from trivec.errors import DeviceError
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+# From this compute capability on (A100), GPUs multiply bfloat16 natively, and torch's flash attention runs.
+_AMPERE = (8, 0)
+
+
+def devices_there() -> list[str]:
+    """Names of the devices that torch finds: GPUs first, "cpu" last."""
+    found = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return [*found, "cpu"]
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device called `name`: "cpu", "mps", "cuda" (torch's current GPU) or "cuda:n".
+
+    Raises:
+        DeviceError: It is not there; the message lists those that are. Or torch is too old.
+    """
+    if torch.__version__ < (2, 10):
+        raise DeviceError(f'torch {torch.__version__} is too old for device={name!r}: run `pip install "torch>=2.10"`')
+    found = devices_there()
+    if name == "cuda" and torch.cuda.is_available():
+        name = f"cuda:{torch.cuda.current_device()}"
+    if name not in found:
+        raise DeviceError(
+            f"device={name!r} is not to be had: torch {torch.__version__} finds {', '.join(map(repr, found))} here"
+        )
+    return torch.device(name)
+
+
+def resolve_precision(wanted: str, device: torch.device) -> str:
+    """What `wanted` ("auto", "fp32", "fp16" or "bf16") means on a device.
+
+    "auto" is bf16 on a GPU that multiplies it natively, fp16 on an older one, and fp32 on "cpu" and "mps".
+
+    Raises:
+        DeviceError: The device does not compute in it.
+    """
+    has_bf16 = device.type != "cuda" or is_ampere(device)
+    if wanted == "auto":
+        return "fp32" if device.type != "cuda" else "bf16" if has_bf16 else "fp16"
+    if wanted not in DTYPES:
+        raise DeviceError(
+            f"precision={wanted!r} is not to be had on {str(device)!r}: the torch engine computes in "
+            f"{', '.join(map(repr, DTYPES))}"
+        )
+    if wanted == "bf16" and not has_bf16:
+        raise DeviceError(
+            f'precision="bf16" needs a GPU of compute capability 8.0, {torch.cuda.get_device_name(device)} has less: '
+            'use "fp16" or "auto"'
+        )
+    return wanted
+
+
+def is_ampere(device: torch.device) -> bool:
+    """Whether a CUDA device is of compute capability 8.0 or above; False for any other device."""
+    return device.type == "cuda" and bool(torch.cuda.get_device_capability(device) >= _AMPERE)
+
+
+_exact_users = 0
+_exact_lock = threading.Lock()
+_settings_before: list[str] = []
+
+
+@contextlib.contextmanager
+def exact_float32() -> Iterator[None]:
+    """Multiply float32 as float32, whatever the program around has set: no TF32 on GPUs, no bfloat16 on CPUs.
+
+    torch has one setting for all threads, so the first to enter changes it and the last to leave puts it back.
+    """
+    global _exact_users  # noqa: PLW0603 -- torch's setting is global, and so is the count of who needs it
+    with _exact_lock:
+        if _exact_users == 0:
+            _settings_before[:] = _float32_settings()
+            # Of torch's two ways to say it, the older one sets both; if they contradict each other, products fail.
+            torch.set_float32_matmul_precision("highest")
+        _exact_users += 1
+    try:
+        yield
+    finally:
+        with _exact_lock:
+            _exact_users -= 1
+            if _exact_users == 0:
+                older, gpu, cpu = _settings_before
+                torch.set_float32_matmul_precision(older)
+                torch.backends.cuda.matmul.fp32_precision = gpu
+                torch.backends.mkldnn.matmul.fp32_precision = cpu
+
+
+def _float32_settings() -> tuple[str, str, str]:
+    """What torch is told by its older setting, and by its newer ones for products on GPUs and CPUs."""
+    try:
+        older = torch.get_float32_matmul_precision()
+    except RuntimeError:  # only the newer ones were used, and the older one was left as it comes
+        older = "highest"
+    return older, torch.backends.cuda.matmul.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision
