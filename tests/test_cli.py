@@ -14,6 +14,7 @@ import trivec
 from random_checkpoint import write_random_checkpoint
 from sample_texts import SENTENCES
 from trivec.cli.app import run
+from trivec.engines.processor import has_int8
 
 TEXTS = [text for language in SENTENCES.values() for text in language]
 
@@ -194,6 +195,7 @@ def test_info(trivec_command, tiny_checkpoint):
     assert (facts["hidden_size"], facts["layers"], facts["heads"]["sparse_linear"]) == (32, 2, [1, 32])
     assert facts["precision"] in ("fp32", "bf16")
     assert "AMX" in facts["precision_because"]
+    assert ("fastest here, if asked for" in facts["int8"]) == has_int8()
     code, out, _ = trivec_command("info", tiny_checkpoint)
     assert f"{facts['parameters']:,}" in out
 

@@ -30,8 +30,13 @@ class Tolerances:
     flagembedding_page: float
 
 
-# bf16 keeps 8 bits of mantissa, fp16 11; the bound on the dense vector as a whole is a cosine of 0.9995.
-TOLERANCES = {"fp32": Tolerances(1e-4, 2e-3), "fp16": Tolerances(1e-3, 4e-3), "bf16": Tolerances(5e-3, 2e-2)}
+# bf16 keeps 8 bits of mantissa, fp16 11; the bound on the dense vector as a whole is a cosine of 0.9995, of int8 0.998.
+TOLERANCES = {
+    "fp32": Tolerances(1e-4, 2e-3),
+    "fp16": Tolerances(1e-3, 4e-3),
+    "bf16": Tolerances(5e-3, 2e-2),
+    "int8": Tolerances(1e-2, 4e-2),
+}
 
 
 @dataclass(frozen=True)

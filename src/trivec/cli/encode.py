@@ -31,6 +31,7 @@ def encode(
     revision: options.Revision = None,
     offline: options.Offline = False,
     threads: options.Threads = None,
+    no_cache: options.NoCache = False,
 ) -> None:
     """Encode documents, one vector of each kind for a document, and write them to a file.
 
@@ -58,7 +59,7 @@ def encode(
             ids.append(document.id)
             yield document.text
 
-    with options.load_model(model, precision, device, engine, revision, offline, threads) as loaded:
+    with options.load_model(model, precision, device, engine, revision, offline, threads, no_cache) as loaded:
         options.require_head(loaded.has_sparse or not sparse, model, "sparse", "add --no-sparse")
         options.require_head(loaded.has_colbert or not colbert, model, "colbert", "leave out --colbert")
         try:

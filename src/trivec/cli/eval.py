@@ -109,7 +109,9 @@ def evaluate(
             file_okay=False, help="Where encodings are kept. Default: trivec/evaluation in the user's cache folder."
         ),
     ] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no encodings for the next run.")] = False,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Keep no encodings and no converted model for the next run.")
+    ] = False,
     precision: options.PrecisionOption = options.Precision.auto,
     device: options.Device = None,
     engine: options.EngineOption = options.Engine.auto,
@@ -146,7 +148,7 @@ def evaluate(
     settings = evaluation.EvaluationSettings(
         candidates, exact_limit, batch_size, max_length, cache_dir, not no_cache, show_progress=sys.stderr.isatty()
     )
-    with options.load_model(model, precision, device, engine, revision, offline, threads) as loaded:
+    with options.load_model(model, precision, device, engine, revision, offline, threads, no_cache) as loaded:
         if development:
             fusion, reached = evaluation.tune_fusion(loaded, development, settings)
             reporting.say(f"fusion weights {_shown(fusion)} reach nDCG@10 {100 * reached:.1f} on the development data")

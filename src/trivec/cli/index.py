@@ -45,6 +45,7 @@ def index(
     revision: options.Revision = None,
     offline: options.Offline = False,
     threads: options.Threads = None,
+    no_cache: options.NoCache = False,
 ) -> None:
     """Store files in a Milvus collection, cut into chunks, with their dense and sparse vectors.
 
@@ -71,7 +72,7 @@ def index(
 
     documents = read_documents(paths, text_field=text_field, id_field=id_field, metadata_fields=metadata)
     with (
-        options.load_model(model, precision, device, engine, revision, offline, threads) as loaded,
+        options.load_model(model, precision, device, engine, revision, offline, threads, no_cache) as loaded,
         M3Collection(collection, loaded, uri, token=token, db_name=database) as opened,
     ):
         if not loaded.has_sparse:

@@ -45,7 +45,7 @@ def info(
 
 def _facts(model: str, revision: str | None, offline: bool) -> dict[str, Any]:
     from trivec.checkpoint import open_checkpoint
-    from trivec.engines.processor import cpu_precision
+    from trivec.engines.processor import cpu_precision, has_int8
     from trivec.tokenizer import M3Tokenizer
 
     checkpoint = open_checkpoint(model, revision=revision, local_files_only=offline)
@@ -74,6 +74,11 @@ def _facts(model: str, revision: str | None, offline: bool) -> dict[str, Any]:
             "the processor multiplies bfloat16 natively (AMX or AVX512-BF16)"
             if precision == "bf16"
             else "the processor has neither AMX nor AVX512-BF16"
+        ),
+        "int8": (
+            "the fastest here, if asked for: the processor multiplies 8-bit numbers natively (AMX or VNNI)"
+            if has_int8()
+            else f"refused: the processor has neither AMX nor VNNI, and {precision} is the fastest here"
         ),
     }
 

@@ -64,6 +64,7 @@ def mine(
     revision: options.Revision = None,
     offline: options.Offline = False,
     threads: options.Threads = None,
+    no_cache: options.NoCache = False,
 ) -> None:
     """Find hard negatives: passages that a model ranks high although they do not answer the query.
 
@@ -81,7 +82,7 @@ def mine(
     from trivec.mining import mine_negatives
 
     documents = None if corpus is None else read_documents(corpus, text_field=text_field, id_field=id_field)
-    with options.load_model(model, precision, device, engine, revision, offline, threads) as loaded:
+    with options.load_model(model, precision, device, engine, revision, offline, threads, no_cache) as loaded:
         mined = mine_negatives(
             loaded,
             questions,

@@ -26,6 +26,7 @@ class Precision(str, Enum):
     fp32 = "fp32"
     fp16 = "fp16"
     bf16 = "bf16"
+    int8 = "int8"
 
 
 class Engine(str, Enum):
@@ -39,7 +40,8 @@ class Engine(str, Enum):
 PrecisionOption = Annotated[
     Precision,
     typer.Option(
-        help="fp32 (exact), bf16 or fp16 (fast; fp16 on GPUs), or auto: bf16 where the processor or GPU has it.",
+        help="fp32 (exact), bf16 or fp16 (fast; fp16 on GPUs), int8 (fastest on CPUs, least exact), "
+        "or auto: bf16 where the processor or GPU has it.",
         rich_help_panel="Model",
     ),
 ]
@@ -57,6 +59,10 @@ Revision = Annotated[
 Offline = Annotated[bool, typer.Option("--offline", help="Use downloaded models only.", rich_help_panel="Model")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Threads to compute with. Default: every core.", rich_help_panel="Model")
+]
+NoCache = Annotated[
+    bool,
+    typer.Option("--no-cache", help="Keep nothing on disk for the next run to start faster.", rich_help_panel="Model"),
 ]
 
 Paths = Annotated[
@@ -106,6 +112,7 @@ def load_model(
     revision: str | None,
     offline: bool,
     threads: int | None,
+    no_cache: bool,
 ) -> M3Model:
     """Load the model that the shared options name."""
     from trivec.model import M3Model  # loads OpenVINO, which `--help` must not
@@ -118,6 +125,7 @@ def load_model(
         revision=revision,
         local_files_only=offline,
         num_threads=threads,
+        use_cache=not no_cache,
     )
 
 

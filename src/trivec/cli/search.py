@@ -80,6 +80,7 @@ def search(
     revision: options.Revision = None,
     offline: options.Offline = False,
     threads: options.Threads = None,
+    no_cache: options.NoCache = False,
 ) -> None:
     """Search a collection and show the scores and the words that matched.
 
@@ -106,7 +107,7 @@ def search(
     except ValueError as error:
         raise typer.BadParameter(f"--dense-weight and --sparse-weight: {error}") from error
     with (
-        options.load_model(model, precision, device, engine, revision, offline, threads) as loaded,
+        options.load_model(model, precision, device, engine, revision, offline, threads, no_cache) as loaded,
         M3Collection(collection, loaded, uri, token=token, db_name=database) as opened,
     ):
         options.require_head(loaded.has_sparse or mode is Mode.dense, model, "sparse", "use --mode dense")

@@ -46,13 +46,14 @@ def verify(
     revision: options.Revision = None,
     offline: options.Offline = False,
     threads: options.Threads = None,
+    no_cache: options.NoCache = False,
 ) -> None:
     """Check that a model gives the values published for BAAI/bge-m3, or what a precision changes on your texts.
 
     Encodes the texts of the Milvus page "BGE M3" and of FlagEmbedding's BGE-M3 page and sets their printed values
     beside the computed ones. Tolerances, absolute: elements of dense vectors 1e-4, weights and scores 2e-3 (that page
-    was computed in half precision); in bf16 5e-3 and 2e-2; dimensions and element counts must be equal. A value that
-    differs by more makes the exit code 1, as it will for any model but BAAI/bge-m3 itself.
+    was computed in half precision); in bf16 5e-3 and 2e-2, in int8 twice that; dimensions and element counts must be
+    equal. A value that differs by more makes the exit code 1, as it will for any model but BAAI/bge-m3 itself.
 
     With [bold]--texts[/] it measures instead how far a precision lies from fp32 on every text of a file: cosine of the
     dense vectors, nearest neighbours in common, differences of sparse weights, token vectors and MaxSim. It reports and
@@ -70,7 +71,9 @@ def verify(
     if texts is None:
         if as_json:
             raise typer.BadParameter("--json goes with --texts FILE")
-        with options.load_model(model, precision or _EXACT, device, engine, revision, offline, threads) as loaded:
+        with options.load_model(
+            model, precision or _EXACT, device, engine, revision, offline, threads, no_cache
+        ) as loaded:
             _compare_with_published(loaded)
         return
     precision = precision or options.Precision.auto
@@ -84,14 +87,14 @@ def verify(
     documents = list(read_texts(texts, text_field=text_field))
     if not documents:
         raise DocumentError(f"{texts} holds no text to compare fp32 with {precision.value} on")
-    with options.load_model(model, precision, device, engine, revision, offline, threads) as other:
+    with options.load_model(model, precision, device, engine, revision, offline, threads, no_cache) as other:
         if other.precision == _EXACT.value:
             others.remove(precision.value)
             raise DeviceError(
                 f"{precision.value} means fp32 on this processor, which leaves nothing to compare: "
                 f"pass --precision {' or '.join(others)}"
             )
-        with options.load_model(model, _EXACT, device, engine, revision, offline, threads) as exact:
+        with options.load_model(model, _EXACT, device, engine, revision, offline, threads, no_cache) as exact:
             read = [document.text for document in documents]
             drift = measure_drift(exact, other, read, show_progress=reporting.stderr.is_terminal)
     worst = documents[drift.dense.worst_text].id
