@@ -32,7 +32,7 @@ def started(session: Session, name: str, cache: str, query: str) -> dict[str, fl
     Raises:
         PeerError: It does not start.
     """
-    worker = session.start(name, {"XDG_CACHE_HOME": cache})
+    worker = session.start(name, {"TRIVEC_CACHE": cache})
     first_query = worker.ask("encode", texts=[query])["seconds"]
     session.result["peers"].setdefault(name, {key: worker.facts[key] for key in ("precision", "versions")})
     worker.close()

@@ -18,10 +18,9 @@ import report
 import speed
 from session import Session, parser
 from trivec.batching import plan_batches
-from trivec.model import TOKENS_PER_TEXT
+from trivec.engines.openvino_engine import MOST_TOKENS
 
 SCENARIOS = ("documents", "questions", "mixed")
-DEFAULT_BATCH = 16
 
 
 def main() -> None:
@@ -67,7 +66,7 @@ def main() -> None:
 def padding_share(lengths: list[int]) -> float:
     """The share of padding in what trivec computes, by its plan of batches."""
     ordered = np.array(lengths)
-    batches = plan_batches(ordered, DEFAULT_BATCH * TOKENS_PER_TEXT)
+    batches = plan_batches(ordered, MOST_TOKENS)
     computed = sum(len(batch) * int(ordered[batch].max()) for batch in batches)
     return 1 - int(ordered.sum()) / computed
 

@@ -29,7 +29,7 @@ from trivec.tokenizer import M3Tokenizer
 
 # Most tokens of a batch: with more, what the products hand on no longer fits the processor's caches. (Measured:
 # docs/performance.md.)
-_MOST_TOKENS = 1024
+MOST_TOKENS = 1024
 # The whole graph is written for its precision; the hint lets OpenVINO fuse bfloat16 further.
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
@@ -98,7 +98,7 @@ class OpenVINOEngine:
             TrivecError: The engine is closed, or the weights give vectors that are not finite.
         """
         self._require_open()
-        batches = plan_batches(np.array([len(ids) for ids in token_ids]), min(token_budget, _MOST_TOKENS))
+        batches = plan_batches(np.array([len(ids) for ids in token_ids]), min(token_budget, MOST_TOKENS))
         texts = [[token_ids[i] for i in batch] for batch in batches]
         padded = map(self._inputs, texts)
         inputs: list[npt.NDArray[Any]] | None = next(padded)
