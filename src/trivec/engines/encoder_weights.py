@@ -23,6 +23,8 @@ _EMBEDDING_PARTS = (
     "embeddings.LayerNorm.weight",
     "embeddings.LayerNorm.bias",
 )
+# Of the word table, rounded at a time: at full size it is a gigabyte.
+_ROWS = 16_384
 _NORMS = ("attention.output.LayerNorm", "output.LayerNorm")
 # The four matrix products of a layer.
 QKV, ATTENDED, INNER, OUTER = "attention.self.qkv", "attention.output.dense", "intermediate.dense", "output.dense"
@@ -85,6 +87,11 @@ def to_bfloat16(values: npt.NDArray[np.float32]) -> StoredTensor:
 def _in_half(words: StoredTensor) -> StoredTensor:
     if words.dtype != "F32":
         return words
-    with np.errstate(over="ignore"):
-        halved = words.data.astype(np.float16)
-    return StoredTensor(halved, "F16") if np.isfinite(halved).all() else words
+    halved = np.empty(words.shape, np.float16)
+    for start in range(0, len(halved), _ROWS):
+        with np.errstate(over="ignore"):
+            halved[start : start + _ROWS] = words.data[start : start + _ROWS]
+        if not np.isfinite(halved[start : start + _ROWS]).all():
+            return words
+        release_pages([words])
+    return StoredTensor(halved, "F16")
