@@ -34,8 +34,8 @@ def plan_attention(lengths: Sequence[int], boundaries: torch.Tensor, dtype: torc
         head_size: D.
     """
     device = boundaries.device
-    # Texts of one length, such as a single query, need no kernel for variable lengths.
-    if len(set(lengths)) > 1 and has_variable_length_attention(device, dtype, head_size):
+    # For a single text too: the plain product may go to cuDNN, which plans anew for every shape, and that takes longer.
+    if has_variable_length_attention(device, dtype, head_size):
         return variable_length_attention(lengths, boundaries)
     return attention_in_groups(lengths, device)
 
