@@ -119,6 +119,14 @@ def test_pooling_equals_that_of_the_host(tiny_checkpoint: Path) -> None:
         assert np.array_equal(getattr(got, part), getattr(wanted, part))
 
 
+def test_the_host_pools_where_the_device_does_not(
+    model: M3Model, tiny_model: M3Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model._engine._heads, "_pools", False)  # as on "mps"
+    got = model.encode(MIXED, batch_size=1000, return_colbert_vecs=True)
+    assert_close(got, tiny_model.encode(MIXED, return_colbert_vecs=True))
+
+
 class Shortage:
     """Stands before an encoder like an allocator with room for so many tokens, and notes the batches that went through.
 
@@ -228,6 +236,15 @@ def test_a_torch_that_is_too_old_says_so(tiny_checkpoint: Path, monkeypatch: pyt
     monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.6.0+cpu"))
     with pytest.raises(DeviceError, match=r"torch 2.6.0\+cpu is too old .*torch>=2.10"):
         M3Model.load(tiny_checkpoint, device="cpu", engine="torch")
+
+
+def test_mps_needs_a_torch_that_computes_right_there(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert "mps" in devices_there()
+    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.12.1"))
+    assert "mps" not in devices_there()
+    with pytest.raises(DeviceError, match=r"torch 2.12.1 computes wrong numbers on device='mps': .*torch>=2.13"):
+        M3Model.load(tiny_checkpoint, device="mps")
 
 
 def test_without_a_device_the_best_there_is(tiny_checkpoint: Path) -> None:

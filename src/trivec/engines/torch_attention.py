@@ -90,7 +90,8 @@ def _group(lengths: np.ndarray, start: int, end: int, device: torch.device) -> A
     n, longest = len(lengths), int(lengths.max())
 
     def by_text(packed: torch.Tensor) -> torch.Tensor:
-        return packed.unflatten(0, (n, longest)).transpose(1, 2)  # (n, A, S, D)
+        parts = packed.unflatten(0, (n, longest)).transpose(1, 2)  # (n, A, S, D)
+        return parts.contiguous() if device.type == "mps" else parts  # transposed ones have been read wrongly there
 
     if int(lengths.min()) == longest:
 

@@ -13,12 +13,14 @@ from trivec.errors import DeviceError
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # From this compute capability on (A100), GPUs multiply bfloat16 natively, and torch's flash attention runs.
 _AMPERE = (8, 0)
+# Torch before this gives wrong numbers on "mps": attention over transposed tensors, broadcast masks, sorts of int64.
+_MPS_SINCE = (2, 13)
 
 
 def devices_there() -> list[str]:
     """Names of the devices that torch finds: GPUs first, "cpu" last."""
     found = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    if torch.backends.mps.is_available():
+    if torch.backends.mps.is_available() and torch.__version__ >= _MPS_SINCE:
         found.append("mps")
     return [*found, "cpu"]
 
@@ -31,6 +33,11 @@ def resolve_device(name: str) -> torch.device:
     """
     if torch.__version__ < (2, 10):
         raise DeviceError(f'torch {torch.__version__} is too old for device={name!r}: run `pip install "torch>=2.10"`')
+    if name == "mps" and torch.__version__ < _MPS_SINCE:
+        raise DeviceError(
+            f"torch {torch.__version__} computes wrong numbers on device='mps': "
+            'run `pip install "torch>=2.13"`, or take device="cpu"'
+        )
     found = devices_there()
     if name == "cuda" and torch.cuda.is_available():
         name = f"cuda:{torch.cuda.current_device()}"

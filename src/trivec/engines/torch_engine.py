@@ -21,6 +21,7 @@ from trivec.engines.torch_devices import DTYPES, exact_float32
 from trivec.engines.torch_encoder import PackedEncoder, PackedTexts
 from trivec.engines.torch_heads import HeadOutputs, TorchHeads, sparse_rows
 from trivec.errors import DeviceError, TrivecError
+from trivec.sparse import pool_lexical_weights
 
 # A GPU is busy with the smaller number of tokens at a time and gains nothing from more than the larger one. Between
 # the two, a window makes four batches, so that most copying happens beside the computing.
@@ -46,12 +47,14 @@ class _Launched:
 
     Attributes:
         indices: Which texts of the window it holds.
+        token_ids: Of each of them.
         lengths: Their lengths in tokens.
         outputs: On the host once `copied` has happened.
         copied: None on devices that compute at once.
     """
 
     indices: npt.NDArray[np.intp]
+    token_ids: Sequence[npt.NDArray[np.int32]]
     lengths: Sequence[int]
     outputs: HeadOutputs
     copied: torch.cuda.Event | None
@@ -84,6 +87,7 @@ class TorchEngine:
         self.precision = precision
         self._checkpoint = checkpoint
         self._vocabulary_size = vocabulary_size
+        self._unused_ids = unused_ids
         self._lock = threading.Lock()
         self._copies = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
         # Lowered when memory runs out, for as long as the engine lives: what did not fit once is not tried again.
@@ -153,7 +157,7 @@ class TorchEngine:
             except torch.OutOfMemoryError:
                 pass
             else:
-                return _Launched(indices, texts.lengths, outputs, copied)
+                return _Launched(indices, token_ids, texts.lengths, outputs, copied)
             self._release_cache()
             return None
 
@@ -183,12 +187,16 @@ class TorchEngine:
                 f"{self._checkpoint.folder} is damaged: its weights give vectors that are not finite numbers{remedy}"
             )
         sparse = vectors = None
-        if outputs.cells is not None and outputs.weights is not None:
-            n = len(launched.lengths)
-            sparse = sparse_rows(outputs.cells.numpy(), outputs.weights.numpy(), n, self._vocabulary_size)
+        ends = np.cumsum(launched.lengths)
+        if outputs.weights is not None:
+            weights = outputs.weights.numpy()
+            if outputs.cells is None:
+                of_texts = np.split(weights, ends[:-1])
+                sparse = pool_lexical_weights(launched.token_ids, of_texts, self._vocabulary_size, self._unused_ids)
+            else:
+                sparse = sparse_rows(outputs.cells.numpy(), weights, len(ends), self._vocabulary_size)
         if outputs.vectors is not None:
             # Copies, for page-locked memory is scarce, and a text's vectors must not keep the whole batch's alive.
-            ends = np.cumsum(launched.lengths)
             packed = outputs.vectors.numpy()
             vectors = [packed[end - n + 1 : end].copy() for end, n in zip(ends, launched.lengths, strict=True)]
         dense = None if outputs.dense is None else outputs.dense.numpy().copy()
