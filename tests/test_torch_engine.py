@@ -282,6 +282,15 @@ def test_float32_is_exact_whatever_the_program_has_set(set_precision: Callable[[
         torch.set_float32_matmul_precision("highest")
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_around_changes_nothing(dtype: torch.dtype, model: M3Model) -> None:
+    wanted = model.encode(MIXED, return_colbert_vecs=True)
+    with torch.autocast("cpu", dtype=dtype):
+        got = model.encode(MIXED, return_colbert_vecs=True)
+    assert np.array_equal(got.dense, wanted.dense)
+    assert np.array_equal(got.sparse.data, wanted.sparse.data)
+
+
 def test_weights_that_are_no_numbers(tmp_path: Path) -> None:
     from random_checkpoint import write_random_checkpoint, write_torch_file
 

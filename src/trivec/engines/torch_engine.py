@@ -148,7 +148,9 @@ class TorchEngine:
         self, indices: npt.NDArray[np.intp], token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads
     ) -> _Launched | None:
         """Have the device begin with a batch; None if its memory does not suffice."""
-        with self._lock, torch.inference_mode(), exact_float32():
+        # The precision is the engine's own, whatever the program around casts to.
+        own_precision = torch.autocast(self._device.type, enabled=False)
+        with self._lock, torch.inference_mode(), exact_float32(), own_precision:
             if self._encoder is None or self._heads is None:
                 raise TrivecError("the model is closed: load it again")
             try:
