@@ -20,8 +20,8 @@ torch = pytest.importorskip("torch", reason="needs torch: run `make parity`")
 
 from trivec.checkpoint import open_checkpoint  # noqa: E402
 from trivec.cli.app import run  # noqa: E402
-from trivec.engines import torch_attention  # noqa: E402
-from trivec.engines.torch_devices import devices_there, exact_float32, resolve_precision  # noqa: E402
+from trivec.engines import torch_attention, torch_engine  # noqa: E402
+from trivec.engines.torch_devices import devices_there, exact_float32, is_shortage, resolve_precision  # noqa: E402
 from trivec.engines.torch_encoder import PackedEncoder, PackedTexts  # noqa: E402
 from trivec.engines.torch_engine import TorchEngine, tokens_a_batch  # noqa: E402
 from trivec.engines.torch_heads import TorchHeads, sparse_rows  # noqa: E402
@@ -171,6 +171,18 @@ def test_a_text_that_does_not_fit_is_named_after_the_others_came_out(model: M3Mo
     assert sorted(int(i) for texts, _ in received for i in texts) == [0, 1]
 
 
+def test_what_counts_as_a_shortage() -> None:
+    cublas = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+    for error in (
+        torch.OutOfMemoryError("x"),
+        RuntimeError(cublas),
+        torch.AcceleratorError("CUDA error: out of memory"),
+    ):
+        assert is_shortage(error)
+    for error in (RuntimeError("out of memory"), torch.AcceleratorError("CUDA error: an illegal memory access")):
+        assert not is_shortage(error)
+
+
 @pytest.mark.parametrize(
     ("total", "asked", "fitting", "wanted"),
     [
@@ -313,11 +325,30 @@ def test_threads_share_a_model(model: M3Model) -> None:
             assert np.abs(part.dense - wanted.dense[-len(part) :]).max() <= TOLERANCE
 
 
-def test_a_closed_model_says_so_and_has_let_go_of_its_weights(tiny_checkpoint: Path) -> None:
-    def tensors() -> int:
-        gc.collect()
-        return sum(type(thing) is torch.Tensor for thing in gc.get_objects())
+def tensors() -> int:
+    gc.collect()
+    return sum(type(thing) is torch.Tensor for thing in gc.get_objects())
 
+
+def test_weights_that_do_not_fit_are_let_go_before_that_is_said(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object) -> None:
+        raise torch.OutOfMemoryError("no room")
+
+    def memory(_engine: TorchEngine) -> str:
+        return f"cpu, with {tensors()} tensors"
+
+    before = tensors()
+    monkeypatch.setattr(torch_engine, "TorchHeads", no_room)  # when the encoder is there already
+    monkeypatch.setattr(TorchEngine, "_memory", memory)
+    with pytest.raises(DeviceError, match=f"fp32 do not fit into the memory of cpu, with {before} tensors") as caught:
+        M3Model.load(tiny_checkpoint, device="cpu", engine="torch", precision="fp32")
+    assert tensors() == before, "the error keeps the weights alive"
+    assert caught.value.__context__ is None
+
+
+def test_a_closed_model_says_so_and_has_let_go_of_its_weights(tiny_checkpoint: Path) -> None:
     before = tensors()
     with M3Model.load(tiny_checkpoint, device="cpu", engine="torch") as loaded:
         loaded.encode(TEXTS)

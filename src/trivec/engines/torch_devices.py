@@ -77,6 +77,15 @@ def is_ampere(device: torch.device) -> bool:
     return device.type == "cuda" and bool(torch.cuda.get_device_capability(device) >= _AMPERE)
 
 
+def is_shortage(error: RuntimeError) -> bool:
+    """Whether an error of torch says that the device has no memory left; cuBLAS and the driver say it their own way."""
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "CUBLAS_STATUS_ALLOC_FAILED" in str(error)
+        or (isinstance(error, torch.AcceleratorError) and "out of memory" in str(error))
+    )
+
+
 _exact_users = 0
 _exact_lock = threading.Lock()
 _settings_before: list[str] = []

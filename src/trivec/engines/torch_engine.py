@@ -17,7 +17,7 @@ import torch
 
 from trivec.checkpoint import Checkpoint
 from trivec.engines import EncodedBatch, Heads
-from trivec.engines.torch_devices import DTYPES, exact_float32
+from trivec.engines.torch_devices import DTYPES, exact_float32, is_shortage
 from trivec.engines.torch_encoder import PackedEncoder, PackedTexts
 from trivec.engines.torch_heads import HeadOutputs, TorchHeads, sparse_rows
 from trivec.errors import DeviceError, TrivecError
@@ -89,17 +89,18 @@ class TorchEngine:
         self._vocabulary_size = vocabulary_size
         self._unused_ids = unused_ids
         self._lock = threading.Lock()
-        self._copies = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
         # Lowered when memory runs out, for as long as the engine lives: what did not fit once is not tried again.
         self._token_limit: int | None = None
-        try:
-            self._encoder: PackedEncoder | None = PackedEncoder(checkpoint, self._device, DTYPES[self.precision])
-            self._heads: TorchHeads | None = TorchHeads(checkpoint, self._device, vocabulary_size, unused_ids)
-        except torch.OutOfMemoryError as error:
+        self._copies: torch.cuda.Stream | None = None
+        self._encoder: PackedEncoder | None = None
+        self._heads: TorchHeads | None = None
+        if not self._load():
+            # Not within an `except`, nor from its error: either would keep the half-loaded weights in a traceback.
+            self.close()
             raise DeviceError(
                 f"the model's weights in {self.precision} do not fit into the memory of {self._memory()}: "
                 "free some, or take another device"
-            ) from error
+            )
 
     def encode(
         self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads, token_budget: int
@@ -144,6 +145,19 @@ class TorchEngine:
             self._encoder = self._heads = None
             self._release_cache()
 
+    def _load(self) -> bool:
+        """Copy the weights to the device; False if its memory does not suffice."""
+        try:
+            if self._device.type == "cuda":
+                self._copies = torch.cuda.Stream(self._device)
+            self._encoder = PackedEncoder(self._checkpoint, self._device, DTYPES[self.precision])
+            self._heads = TorchHeads(self._checkpoint, self._device, self._vocabulary_size, self._unused_ids)
+        except RuntimeError as error:
+            if not is_shortage(error):
+                raise
+            return False
+        return True
+
     def _launch(
         self, indices: npt.NDArray[np.intp], token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads
     ) -> _Launched | None:
@@ -156,8 +170,9 @@ class TorchEngine:
             try:
                 texts = PackedTexts.pack(token_ids, self._checkpoint.config.pad_token_id, self._device)
                 outputs, copied = self._to_host(self._heads(self._encoder(texts), texts, heads))
-            except torch.OutOfMemoryError:
-                pass
+            except RuntimeError as error:
+                if not is_shortage(error):
+                    raise
             else:
                 return _Launched(indices, token_ids, texts.lengths, outputs, copied)
             self._release_cache()
