@@ -115,6 +115,28 @@ def test_lengths_of_queries_and_documents(tiny_checkpoint: Path) -> None:
         BGEM3EmbeddingFunction(tiny_checkpoint, max_length=9000)
 
 
+def test_a_model_that_cannot_serve_is_closed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from random_checkpoint import write_random_checkpoint
+
+    closed: list[M3Model] = []
+    monkeypatch.setattr(M3Model, "close", closed.append)
+    folder = write_random_checkpoint(tmp_path / "m", heads=("colbert",))
+    with pytest.raises(MissingHeadError):
+        BGEM3EmbeddingFunction(folder)
+    with pytest.raises(ValueError, match="max_length=1 must lie between"):
+        BGEM3EmbeddingFunction(folder, return_sparse=False, query_max_length=1)
+    assert len(closed) == 2
+    assert BGEM3EmbeddingFunction(folder, return_sparse=False).model not in closed
+
+
+def test_a_length_out_of_range_is_told_before_the_weights_are_loaded(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trivec.model.load_engine", None)
+    with pytest.raises(ValueError, match="max_length=9000 must lie between 2 and the model's limit of 1024"):
+        M3Model.load(tiny_checkpoint, max_length=9000)
+
+
 def test_texts_are_not_silently_cut_at_512_tokens(function: BGEM3EmbeddingFunction) -> None:
     text = "boat " * 300
     assert len(function([text])["colbert_vecs"][0]) > 512

@@ -348,6 +348,26 @@ def test_weights_that_do_not_fit_are_let_go_before_that_is_said(
     assert caught.value.__context__ is None
 
 
+def test_devices_loaded_before_one_that_fails_are_let_go(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[TorchEngine] = []
+
+    class SecondFails(TorchEngine):
+        def __init__(self, *arguments: object) -> None:
+            if loaded:
+                raise DeviceError("no room on the second device")
+            super().__init__(*arguments)
+            loaded.append(self)
+
+    before = tensors()
+    monkeypatch.setattr(torch_engine, "TorchEngine", SecondFails)
+    with pytest.raises(DeviceError, match="no room on the second device"):
+        M3Model.load(tiny_checkpoint, device=["cpu", "cpu"], engine="torch")
+    assert len(loaded) == 1
+    assert tensors() == before
+
+
 def test_a_closed_model_says_so_and_has_let_go_of_its_weights(tiny_checkpoint: Path) -> None:
     before = tensors()
     with M3Model.load(tiny_checkpoint, device="cpu", engine="torch") as loaded:

@@ -9,6 +9,7 @@ import difflib
 import inspect
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -113,10 +114,13 @@ class BGEM3EmbeddingFunction:
         options = {name: kwargs[name] for name in _MODEL_OPTIONS if name in kwargs}
         if precision is None:
             precision = _reduced_precision(options.get("engine", "auto"), device) if use_fp16 else "fp32"
-        self.model = M3Model.load(model_name, device=device, precision=precision, **options)
-        self.model.require_heads(sparse=return_sparse, colbert=return_colbert_vecs)
-        self._query_max_length = self.model.checked_length(kwargs.get("query_max_length"))
-        self._passage_max_length = self.model.checked_length(kwargs.get("passage_max_length"))
+        with ExitStack() as on_failure:
+            self.model = M3Model.load(model_name, device=device, precision=precision, **options)
+            on_failure.callback(self.model.close)
+            self.model.require_heads(sparse=return_sparse, colbert=return_colbert_vecs)
+            self._query_max_length = self.model.checked_length(kwargs.get("query_max_length"))
+            self._passage_max_length = self.model.checked_length(kwargs.get("passage_max_length"))
+            on_failure.pop_all()
         if use_fp16 and self.model.precision == "fp32":
             warnings.warn(
                 "use_fp16=True: this device has no fast 16-bit arithmetic, so trivec computes in float32",
