@@ -18,7 +18,7 @@ from trivec.engines.selection import choose_engine
 from trivec.model import M3Model
 from trivec.sparse import SparseMatrix
 
-_MODEL_OPTIONS = ("engine", "cache_dir", "revision", "local_files_only", "num_threads", "max_length")
+_MODEL_OPTIONS = ("engine", "cache_dir", "revision", "local_files_only", "num_threads", "use_cache", "max_length")
 _OPTIONS = (*_MODEL_OPTIONS, "devices", "query_max_length", "passage_max_length", "precision", "show_progress")
 
 
@@ -62,7 +62,8 @@ class BGEM3EmbeddingFunction:
 
         Args:
             model_name: Folder in BAAI/bge-m3's layout, or hub id.
-            batch_size: Memory knob: a batch holds up to `batch_size` x 256 tokens; on a GPU more, see `M3Model.encode`.
+            batch_size: Memory knob: a batch holds up to `batch_size` x 256 tokens; on the CPU at most 1,024 unless a
+                text is longer, on a GPU more, see `M3Model.encode`.
             device: "cpu", "cuda", "cuda:1" (a number), "mps", or a list of these to split the texts among; None is the
                 CPU.
             normalize_embeddings: Scale dense and token vectors to length 1.
@@ -73,9 +74,10 @@ class BGEM3EmbeddingFunction:
             return_colbert_vecs: Whether results have "colbert_vecs".
             **kwargs: `devices` (another name for `device`); `max_length` (most tokens of a text that are read; the
                 model's limit, 8192 for BGE-M3, if not given); `query_max_length` and `passage_max_length` (the same for
-                `encode_queries` and `encode_documents`); `precision` ("fp32", "fp16", "bf16" or "auto",
-                instead of `use_fp16`); `engine` ("auto", "openvino" or "torch", see `M3Model.load`); `cache_dir`,
-                `revision`, `local_files_only` (of the hub); `num_threads`; `show_progress`.
+                `encode_queries` and `encode_documents`); `precision` ("fp32", "fp16", "bf16", "int8" or
+                "auto", instead of `use_fp16`); `engine` ("auto", "openvino" or "torch", see `M3Model.load`);
+                `cache_dir`, `revision`, `local_files_only` (of the hub); `num_threads`; `use_cache` (keep converted
+                weights on disk); `show_progress`.
 
         Raises:
             TypeError: An unknown argument; the message names the nearest valid one.
@@ -131,6 +133,16 @@ class BGEM3EmbeddingFunction:
     def dim(self) -> dict[str, int]:
         """Sizes of the vectors: "dense", "sparse" (the vocabulary) and "colbert_vecs"."""
         return self.model.dim
+
+    def close(self) -> None:
+        """Give the model's memory back; encoding afterwards is an error. Leaving a `with` block does the same."""
+        self.model.close()
+
+    def __enter__(self) -> BGEM3EmbeddingFunction:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
 
     def __call__(self, texts: Iterable[str]) -> EncodedTexts:
         """Encode texts, reading up to `max_length` tokens of each."""

@@ -149,7 +149,8 @@ class M3Model:
 
         Args:
             texts: Any iterable of str.
-            batch_size: Memory knob: a batch holds up to `batch_size` x 256 tokens, however many texts that makes. On a
+            batch_size: Memory knob: a batch holds up to `batch_size` x 256 tokens, however many texts that makes. The
+                OpenVINO engine computes at most 1,024 tokens at once, or one longer text, however large this is. On a
                 CUDA GPU it holds 8,192 to 32,768, or these if they are more, as far as free memory allows.
             max_length: Most tokens of a text that are read; the model's `max_length` if None. One warning counts the
                 texts that were longer.
