@@ -119,7 +119,11 @@ def test_a_model_that_cannot_serve_is_closed_again(tmp_path: Path, monkeypatch: 
     from random_checkpoint import write_random_checkpoint
 
     closed: list[M3Model] = []
-    monkeypatch.setattr(M3Model, "close", lambda model: closed.append(model))
+
+    def close(model: M3Model) -> None:
+        closed.append(model)
+
+    monkeypatch.setattr(M3Model, "close", close)
     folder = write_random_checkpoint(tmp_path / "m", heads=("colbert",))
     with pytest.raises(MissingHeadError):
         BGEM3EmbeddingFunction(folder)

@@ -303,6 +303,25 @@ def test_autocast_around_changes_nothing(dtype: torch.dtype, model: M3Model) -> 
     assert np.array_equal(got.sparse.data, wanted.sparse.data)
 
 
+def test_a_default_device_around_changes_nothing(tiny_checkpoint: Path, model: M3Model) -> None:
+    with torch.device("meta"), M3Model.load(tiny_checkpoint, device="cpu", engine="torch") as loaded:
+        got = loaded.encode(MIXED, return_colbert_vecs=True)
+    assert_close(got, model.encode(MIXED, return_colbert_vecs=True), tolerance=0)
+
+
+def test_page_locked_memory_is_the_hosts_whatever_the_default_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the locking itself, which needs a GPU."""
+    empty = torch.empty
+
+    def empty_without(*shape: object, pin_memory: bool, **how: object) -> torch.Tensor:
+        assert pin_memory
+        return empty(*shape, **how)
+
+    monkeypatch.setattr(torch, "empty", empty_without)
+    with torch.device("meta"):
+        assert torch_engine.page_locked_like(torch.ones(2)).device == CPU
+
+
 def test_weights_that_are_no_numbers(tmp_path: Path) -> None:
     from random_checkpoint import write_random_checkpoint, write_torch_file
 

@@ -41,6 +41,11 @@ def tokens_a_batch(total: int, asked: int, fitting: int) -> int:
     return min(max(asked, min(_MOST_GPU_TOKENS, max(_LEAST_GPU_TOKENS, total // 4))), fitting)
 
 
+def page_locked_like(tensor: torch.Tensor) -> torch.Tensor:
+    """Memory of the host that a GPU copies to by itself, for a tensor; wherever the program has tensors put."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=True)
+
+
 @dataclass(frozen=True)
 class _Launched:
     """A batch that the device has been told to compute.
@@ -188,8 +193,7 @@ class TorchEngine:
         with torch.cuda.stream(self._copies):
             for name, tensor in named.items():
                 if tensor is not None:
-                    page_locked = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-                    copies[name] = page_locked.copy_(tensor, non_blocking=True)
+                    copies[name] = page_locked_like(tensor).copy_(tensor, non_blocking=True)
                     tensor.record_stream(self._copies)  # its memory is not given to others before the copy is done
             return HeadOutputs(**copies), self._copies.record_event()
 
