@@ -311,7 +311,7 @@ def test_a_default_device_around_changes_nothing(tiny_checkpoint: Path, model: M
 
 def test_page_locked_memory_is_the_hosts_whatever_the_default_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the locking itself, which needs a GPU."""
-    empty = torch.empty
+    empty, tensor = torch.empty, torch.ones(2)
 
     def empty_without(*shape: object, pin_memory: bool, **how: object) -> torch.Tensor:
         assert pin_memory
@@ -319,7 +319,7 @@ def test_page_locked_memory_is_the_hosts_whatever_the_default_device(monkeypatch
 
     monkeypatch.setattr(torch, "empty", empty_without)
     with torch.device("meta"):
-        assert torch_engine.page_locked_like(torch.ones(2)).device == CPU
+        assert torch_engine.page_locked_like(tensor).device == CPU
 
 
 def test_weights_that_are_no_numbers(tmp_path: Path) -> None:
