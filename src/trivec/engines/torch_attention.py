@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional
 
 from trivec.batching import plan_batches
-from trivec.engines.torch_devices import is_ampere
+from trivec.engines.torch_devices import is_ampere, to_device
 
 # T = tokens of the batch, A = attention heads, D = size of one; n texts in a group, S tokens of its longest
 Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -105,9 +105,9 @@ def _group(lengths: np.ndarray, start: int, end: int, device: torch.device) -> A
     real = column < lengths[:, None]  # (n, S)
     first = np.cumsum(lengths) - lengths
     padded = start + first[:, None] + np.minimum(column, lengths[:, None] - 1)
-    rows = torch.from_numpy(padded.ravel()).to(device)
-    back = torch.from_numpy(np.flatnonzero(real)).to(device)
-    mask = torch.from_numpy(real).to(device)[:, None, None, :]
+    rows = to_device(torch.from_numpy(padded.ravel()), device)
+    back = to_device(torch.from_numpy(np.flatnonzero(real)), device)
+    mask = to_device(torch.from_numpy(real), device)[:, None, None, :]
 
     def attend_padded(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         parts = (by_text(packed.index_select(0, rows)) for packed in (query, key, value))

@@ -77,6 +77,13 @@ def is_ampere(device: torch.device) -> bool:
     return device.type == "cuda" and bool(torch.cuda.get_device_capability(device) >= _AMPERE)
 
 
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy a tensor from the host to a device, to a GPU without waiting for what it is computing."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 def is_shortage(error: RuntimeError) -> bool:
     """Whether an error of torch says that the device has no memory left; cuBLAS and the driver say it their own way."""
     return (
