@@ -28,6 +28,8 @@ from trivec.sparse import pool_lexical_weights
 _LEAST_GPU_TOKENS, _MOST_GPU_TOKENS = 8_192, 32_768
 # Of a GPU's free memory, the share that one batch may take by the estimate; the rest is for what it leaves out.
 _MEMORY_SHARE = 0.7
+# So few, some queries say, that asking for the free memory would take longer than it is worth.
+_FEW_TOKENS = 1_024
 
 
 def tokens_a_batch(total: int, asked: int, fitting: int) -> int:
@@ -132,7 +134,9 @@ class TorchEngine:
                 start += size
             elif size > 1:
                 # Not within an `except`, which would keep the failed batch's tensors in its traceback.
-                budget = self._token_limit = int(lengths[batch].sum()) // 2
+                budget = int(lengths[batch].sum()) // 2
+                # Another thread may have lowered it further.
+                self._token_limit = min(budget, self._token_limit or budget)
             elif before is None:
                 raise DeviceError(
                     f"a text of {lengths[batch[0]]:,} tokens does not fit into the memory of {self._memory()}: "
@@ -226,10 +230,14 @@ class TorchEngine:
     def _token_budget(self, heads: Heads, asked: int, total: int) -> int:
         """Most tokens of a batch."""
         if self._device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(self._device)
-            # What torch keeps for itself between batches is free as well.
-            free += torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
-            asked = tokens_a_batch(total, asked, int(_MEMORY_SHARE * free) // self._bytes_per_token(heads))
+            fitting = total
+            if total > _FEW_TOKENS:
+                free, _ = torch.cuda.mem_get_info(self._device)
+                # What torch keeps for itself between batches is free as well.
+                kept = torch.cuda.memory_stats(self._device)
+                free += kept["reserved_bytes.all.current"] - kept["allocated_bytes.all.current"]
+                fitting = int(_MEMORY_SHARE * free) // self._bytes_per_token(heads)
+            asked = tokens_a_batch(total, asked, fitting)
         return max(1, asked if self._token_limit is None else min(asked, self._token_limit))
 
     def _bytes_per_token(self, heads: Heads) -> int:
