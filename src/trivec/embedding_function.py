@@ -67,8 +67,9 @@ class BGEM3EmbeddingFunction:
             device: "cpu", "cuda", "cuda:1" (a number), "mps", or a list of these to split the texts among; None is the
                 CPU.
             normalize_embeddings: Scale dense and token vectors to length 1.
-            use_fp16: False computes in float32, exactly. True computes in float16 on a CUDA GPU; elsewhere it takes the
-                fastest reduced precision (bfloat16), or float32 with one warning where there is none.
+            use_fp16: False computes in float32, exactly. True computes in float16 where any device is not the CPU; on
+                the CPU it takes the fastest reduced precision (bfloat16), or float32 with one warning where there is
+                none.
             return_dense: Whether results have "dense".
             return_sparse: Whether results have "sparse".
             return_colbert_vecs: Whether results have "colbert_vecs".
@@ -125,7 +126,7 @@ class BGEM3EmbeddingFunction:
             on_failure.pop_all()
         if use_fp16 and self.model.precision == "fp32":
             warnings.warn(
-                "use_fp16=True: this device has no fast 16-bit arithmetic, so trivec computes in float32",
+                "use_fp16=True: trivec knows of no faster 16-bit arithmetic on this device, so it computes in float32",
                 stacklevel=2,
             )
 
@@ -176,9 +177,9 @@ class BGEM3EmbeddingFunction:
 
 
 def _reduced_precision(engine: str, device: str | Sequence[str] | None) -> str:
-    """What `use_fp16=True` stands for: float16 on a CUDA GPU, the fastest there is elsewhere."""
+    """What `use_fp16=True` stands for: float16 where a device is not the CPU, the fastest there is on the CPU."""
     _, devices = choose_engine(engine, device)
-    return "fp16" if devices[0].startswith("cuda") else "auto"
+    return "fp16" if set(devices) != {"cpu"} else "auto"
 
 
 def _unknown_argument(name: str) -> str:
