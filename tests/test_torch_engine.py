@@ -228,7 +228,7 @@ def test_the_command_line_chooses_engine_and_devices(
 ) -> None:
     (tmp_path / "a.txt").write_text(TEXTS[0], encoding="utf-8")
     command = ["encode", str(tmp_path / "a.txt"), "--out", str(tmp_path / "a.npz"), "-m", str(tiny_checkpoint)]
-    assert run([*command, "--engine", "torch", "--device", "cpu,cpu", "--precision", "fp32"]) == 0
+    assert run([*command, "--engine", "torch", "--device", "cpu, cpu", "--precision", "fp32"]) == 0
     with np.load(tmp_path / "a.npz") as arrays:
         assert arrays["dense"] == pytest.approx(tiny_model.encode(TEXTS[:1]).dense, abs=TOLERANCE)
     assert run([*command, "--device", "cuda:99"]) != 0

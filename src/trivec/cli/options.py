@@ -124,7 +124,7 @@ def load_model(
 
     return M3Model.load(
         name,
-        device=device.split(",") if device else None,
+        device=[name.strip() for name in device.split(",")] if device else None,
         engine=engine.value,
         precision=precision.value,
         revision=revision,
