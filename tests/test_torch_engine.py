@@ -278,6 +278,22 @@ def set_by_both_ways() -> None:
     torch.backends.cuda.matmul.fp32_precision = "ieee"
 
 
+def test_inherited_precision_goes_on_being_inherited(model: M3Model) -> None:
+    newer = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    wide = torch.backends.fp32_precision
+    try:
+        for setting in newer:
+            setting.fp32_precision = "none"
+        torch.backends.fp32_precision = "tf32"
+        model.encode(TEXTS)
+        assert [setting.fp32_precision for setting in newer] == ["tf32", "tf32"]
+        torch.backends.fp32_precision = "ieee"
+        assert [setting.fp32_precision for setting in newer] == ["ieee", "ieee"]
+    finally:
+        torch.backends.fp32_precision = wide
+        torch.set_float32_matmul_precision("highest")
+
+
 @pytest.mark.parametrize("set_precision", [set_by_the_older_way, set_by_the_newer_way, set_by_both_ways])
 def test_float32_is_exact_whatever_the_program_has_set(set_precision: Callable[[], None], model: M3Model) -> None:
     wanted = model.encode(TEXTS)
@@ -445,5 +461,7 @@ def test_cuda_memory_runs_out_for_real_and_comes_back(tiny_checkpoint: Path, tin
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0, 0)
         assert loaded._engine._token_limit is not None
+        in_use = torch.cuda.memory_reserved(0)
     assert np.abs(got.dense - tiny_model.encode(texts[:1]).dense).max() <= 1e-4
     assert torch.cuda.memory_allocated(0) == before
+    assert torch.cuda.memory_reserved(0) < in_use

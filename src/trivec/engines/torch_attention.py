@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 
 import numpy as np
@@ -22,6 +23,12 @@ from trivec.engines.torch_devices import is_ampere, to_device
 # T = tokens of the batch, A = attention heads, D = size of one; n texts in a group, S tokens of its longest
 Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """Query, key and value, (T, A, D) each, to the context (T, A, D)."""
+
+
+def prepare_attention(device: torch.device, dtype: torch.dtype, head_size: int) -> None:
+    """Import the kernel that `plan_attention` will choose: a second that the first query need not wait for."""
+    if has_variable_length_attention(device, dtype, head_size):
+        import_module("torch.nn.attention.varlen")
 
 
 def plan_attention(lengths: Sequence[int], boundaries: torch.Tensor, dtype: torch.dtype, head_size: int) -> Attention:

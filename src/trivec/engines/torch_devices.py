@@ -119,8 +119,11 @@ def exact_float32() -> Iterator[None]:
             if _exact_users == 0:
                 older, gpu, cpu = _settings_before
                 torch.set_float32_matmul_precision(older)
-                torch.backends.cuda.matmul.fp32_precision = gpu
-                torch.backends.mkldnn.matmul.fp32_precision = cpu
+                for backend, before in ((torch.backends.cuda, gpu), (torch.backends.mkldnn, cpu)):
+                    # A setting that was inherited from a wider one shall go on following it.
+                    backend.matmul.fp32_precision = "none"
+                    if backend.matmul.fp32_precision != before:
+                        backend.matmul.fp32_precision = before
 
 
 def _float32_settings() -> tuple[str, str, str]:

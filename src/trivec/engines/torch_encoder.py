@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 
 from trivec.checkpoint import Checkpoint, StoredTensor
-from trivec.engines.torch_attention import Attention, plan_attention
+from trivec.engines.torch_attention import Attention, plan_attention, prepare_attention
 from trivec.engines.torch_devices import to_device
 
 # T = tokens of the batch, H = hidden size, I = inner size, A = attention heads
@@ -105,6 +105,8 @@ class PackedEncoder:
             dtype: What to compute in.
         """
         self._config, self._dtype = checkpoint.config, dtype
+        self._head_size = checkpoint.config.hidden_size // checkpoint.config.num_heads
+        prepare_attention(device, dtype, self._head_size)
         tensors = checkpoint.encoder
         table = from_stored(tensors["embeddings.word_embeddings.weight"])
         # On the CPU the table stays in the file: a batch reads a few megabytes of its gigabyte.
@@ -140,8 +142,7 @@ class PackedEncoder:
     def __call__(self, texts: PackedTexts) -> torch.Tensor:
         """Compute the last hidden state of every token: (T, H), in the encoder's precision."""
         num_heads = self._config.num_heads
-        head_size = self._config.hidden_size // num_heads
-        attention = plan_attention(texts.lengths, texts.boundaries, self._dtype, head_size)
+        attention = plan_attention(texts.lengths, texts.boundaries, self._dtype, self._head_size)
         hidden = self._embedded(texts)
         for layer in self._layers:
             hidden = layer(hidden, attention, num_heads)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from trivec.checkpoint import Checkpoint
+from trivec.checkpoint.tensors import release_pages
 from trivec.engines import EncodedBatch, Heads
 from trivec.engines.torch_devices import DTYPES, exact_float32, is_shortage
 from trivec.engines.torch_encoder import PackedEncoder, PackedTexts
@@ -165,6 +166,8 @@ class TorchEngine:
             if not is_shortage(error):
                 raise
             return False
+        if self._device.type != "cpu":  # which goes on computing with the file's pages
+            release_pages(self._checkpoint.encoder.values())
         return True
 
     def _launch(
