@@ -11,7 +11,7 @@ import pytest
 
 from sample_texts import SENTENCES
 from trivec import M3Model
-from trivec.engines import Heads
+from trivec.engines import EncodedBatch, Heads
 from trivec.engines.device_split import DeviceSplit, deal
 from trivec.errors import TrivecError
 
@@ -45,6 +45,35 @@ def test_two_engines_give_every_text_once(count: int, models: list[M3Model], tin
         seen.extend(texts.tolist())
         assert np.abs(batch.dense - wanted[texts]).max() <= 1e-5
     assert sorted(seen) == list(range(count))
+
+
+class Noting:
+    """Notes which thread asks an engine for how many texts."""
+
+    precision = "fp32"
+
+    def __init__(self, model: M3Model) -> None:
+        self.engine, self.calls = model._engine, []
+
+    def encode(
+        self, token_ids: list[np.ndarray], heads: Heads, token_budget: int
+    ) -> Iterator[tuple[np.ndarray, EncodedBatch]]:
+        self.calls.append((threading.current_thread(), len(token_ids)))
+        return self.engine.encode(token_ids, heads, token_budget)
+
+
+def test_a_lone_text_stays_in_the_callers_thread_and_goes_to_each_engine_in_turn(
+    models: list[M3Model], tiny_model: M3Model
+) -> None:
+    token_ids = tiny_model.tokenizer.encode_batch(TEXTS[:3], 1024).token_ids
+    engines = [Noting(model) for model in models]
+    split = DeviceSplit(engines)
+    for _ in range(4):
+        assert len(list(split.encode(token_ids[:1], Heads(), 256))) == 1
+    assert [engine.calls for engine in engines] == [[(threading.main_thread(), 1)] * 2] * 2
+    for _ in range(2):
+        list(split.encode(token_ids, Heads(), 256))
+    assert [sorted(n for _, n in engine.calls[2:]) for engine in engines] == [[1, 2]] * 2
 
 
 def test_an_error_on_one_device_is_the_callers(models: list[M3Model], tiny_model: M3Model) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from sample_texts import SENTENCES
 from trivec import BGEM3EmbeddingFunction, M3Model
-from trivec.errors import DeviceError, MissingHeadError
+from trivec.errors import DeviceError, MissingHeadError, TrivecError
 
 TEXTS = [text for texts in SENTENCES.values() for text in texts]
 
@@ -113,6 +113,49 @@ def test_lengths_of_queries_and_documents(tiny_checkpoint: Path) -> None:
         BGEM3EmbeddingFunction(tiny_checkpoint, batch_size=0)
     with pytest.raises(ValueError, match="max_length=9000 must lie between 2 and the model's limit of 1024"):
         BGEM3EmbeddingFunction(tiny_checkpoint, max_length=9000)
+
+
+def test_a_model_that_cannot_serve_is_closed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from random_checkpoint import write_random_checkpoint
+
+    closed: list[M3Model] = []
+
+    def close(model: M3Model) -> None:
+        closed.append(model)
+
+    monkeypatch.setattr(M3Model, "close", close)
+    folder = write_random_checkpoint(tmp_path / "m", heads=("colbert",))
+    with pytest.raises(MissingHeadError):
+        BGEM3EmbeddingFunction(folder)
+    with pytest.raises(ValueError, match="max_length=1 must lie between"):
+        BGEM3EmbeddingFunction(folder, return_sparse=False, query_max_length=1)
+    assert len(closed) == 2
+    assert BGEM3EmbeddingFunction(folder, return_sparse=False).model not in closed
+
+
+def test_a_length_out_of_range_is_told_before_the_weights_are_loaded(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trivec.model.load_engine", None)
+    with pytest.raises(ValueError, match="max_length=9000 must lie between 2 and the model's limit of 1024"):
+        M3Model.load(tiny_checkpoint, max_length=9000)
+
+
+def test_closing_gives_the_model_back(tiny_checkpoint: Path) -> None:
+    with BGEM3EmbeddingFunction(tiny_checkpoint) as function:
+        assert len(function(TEXTS)["dense"]) == len(TEXTS)
+    with pytest.raises(TrivecError, match="the model is closed"):
+        function(TEXTS)
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_the_cache_of_converted_weights_can_be_switched_off(
+    use_cache: bool, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIVEC_CACHE", str(tmp_path))
+    with BGEM3EmbeddingFunction(tiny_checkpoint, precision="int8", use_cache=use_cache) as function:
+        assert function.model.precision == "int8"
+    assert bool(list(tmp_path.rglob("*"))) == use_cache
 
 
 def test_texts_are_not_silently_cut_at_512_tokens(function: BGEM3EmbeddingFunction) -> None:

@@ -20,8 +20,8 @@ torch = pytest.importorskip("torch", reason="needs torch: run `make parity`")
 
 from trivec.checkpoint import open_checkpoint  # noqa: E402
 from trivec.cli.app import run  # noqa: E402
-from trivec.engines import torch_attention  # noqa: E402
-from trivec.engines.torch_devices import devices_there, exact_float32, resolve_precision  # noqa: E402
+from trivec.engines import torch_attention, torch_engine  # noqa: E402
+from trivec.engines.torch_devices import devices_there, exact_float32, is_shortage, resolve_precision  # noqa: E402
 from trivec.engines.torch_encoder import PackedEncoder, PackedTexts  # noqa: E402
 from trivec.engines.torch_engine import TorchEngine, tokens_a_batch  # noqa: E402
 from trivec.engines.torch_heads import TorchHeads, sparse_rows  # noqa: E402
@@ -119,6 +119,14 @@ def test_pooling_equals_that_of_the_host(tiny_checkpoint: Path) -> None:
         assert np.array_equal(getattr(got, part), getattr(wanted, part))
 
 
+def test_the_host_pools_where_the_device_does_not(
+    model: M3Model, tiny_model: M3Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model._engine._heads, "_pools", False)  # as on "mps"
+    got = model.encode(MIXED, batch_size=1000, return_colbert_vecs=True)
+    assert_close(got, tiny_model.encode(MIXED, return_colbert_vecs=True))
+
+
 class Shortage:
     """Stands before an encoder like an allocator with room for so many tokens, and notes the batches that went through.
 
@@ -161,6 +169,18 @@ def test_a_text_that_does_not_fit_is_named_after_the_others_came_out(model: M3Mo
     with pytest.raises(DeviceError, match=rf"a text of {len(token_ids[0])} tokens does not fit .*max_length"):
         received.extend(batches)
     assert sorted(int(i) for texts, _ in received for i in texts) == [0, 1]
+
+
+def test_what_counts_as_a_shortage() -> None:
+    cublas = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+    for error in (
+        torch.OutOfMemoryError("x"),
+        RuntimeError(cublas),
+        torch.AcceleratorError("CUDA error: out of memory"),
+    ):
+        assert is_shortage(error)
+    for error in (RuntimeError("out of memory"), torch.AcceleratorError("CUDA error: an illegal memory access")):
+        assert not is_shortage(error)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +228,7 @@ def test_the_command_line_chooses_engine_and_devices(
 ) -> None:
     (tmp_path / "a.txt").write_text(TEXTS[0], encoding="utf-8")
     command = ["encode", str(tmp_path / "a.txt"), "--out", str(tmp_path / "a.npz"), "-m", str(tiny_checkpoint)]
-    assert run([*command, "--engine", "torch", "--device", "cpu,cpu", "--precision", "fp32"]) == 0
+    assert run([*command, "--engine", "torch", "--device", "cpu, cpu", "--precision", "fp32"]) == 0
     with np.load(tmp_path / "a.npz") as arrays:
         assert arrays["dense"] == pytest.approx(tiny_model.encode(TEXTS[:1]).dense, abs=TOLERANCE)
     assert run([*command, "--device", "cuda:99"]) != 0
@@ -230,6 +250,15 @@ def test_a_torch_that_is_too_old_says_so(tiny_checkpoint: Path, monkeypatch: pyt
         M3Model.load(tiny_checkpoint, device="cpu", engine="torch")
 
 
+def test_mps_needs_a_torch_that_computes_right_there(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert "mps" in devices_there()
+    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.12.1"))
+    assert "mps" not in devices_there()
+    with pytest.raises(DeviceError, match=r"torch 2.12.1 computes wrong numbers on device='mps': .*torch>=2.13"):
+        M3Model.load(tiny_checkpoint, device="mps")
+
+
 def test_without_a_device_the_best_there_is(tiny_checkpoint: Path) -> None:
     with M3Model.load(tiny_checkpoint, engine="torch") as loaded:
         assert loaded._engine._device == torch.device(devices_there()[0])
@@ -249,6 +278,22 @@ def set_by_both_ways() -> None:
     torch.backends.cuda.matmul.fp32_precision = "ieee"
 
 
+def test_inherited_precision_goes_on_being_inherited(model: M3Model) -> None:
+    newer = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    wide = torch.backends.fp32_precision
+    try:
+        for setting in newer:
+            setting.fp32_precision = "none"
+        torch.backends.fp32_precision = "tf32"
+        model.encode(TEXTS)
+        assert [setting.fp32_precision for setting in newer] == ["tf32", "tf32"]
+        torch.backends.fp32_precision = "ieee"
+        assert [setting.fp32_precision for setting in newer] == ["ieee", "ieee"]
+    finally:
+        torch.backends.fp32_precision = wide
+        torch.set_float32_matmul_precision("highest")
+
+
 @pytest.mark.parametrize("set_precision", [set_by_the_older_way, set_by_the_newer_way, set_by_both_ways])
 def test_float32_is_exact_whatever_the_program_has_set(set_precision: Callable[[], None], model: M3Model) -> None:
     wanted = model.encode(TEXTS)
@@ -263,6 +308,34 @@ def test_float32_is_exact_whatever_the_program_has_set(set_precision: Callable[[
         assert [setting.fp32_precision for setting in newer] == before
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_around_changes_nothing(dtype: torch.dtype, model: M3Model) -> None:
+    wanted = model.encode(MIXED, return_colbert_vecs=True)
+    with torch.autocast("cpu", dtype=dtype):
+        got = model.encode(MIXED, return_colbert_vecs=True)
+    assert np.array_equal(got.dense, wanted.dense)
+    assert np.array_equal(got.sparse.data, wanted.sparse.data)
+
+
+def test_a_default_device_around_changes_nothing(tiny_checkpoint: Path, model: M3Model) -> None:
+    with torch.device("meta"), M3Model.load(tiny_checkpoint, device="cpu", engine="torch") as loaded:
+        got = loaded.encode(MIXED, return_colbert_vecs=True)
+    assert_close(got, model.encode(MIXED, return_colbert_vecs=True), tolerance=0)
+
+
+def test_page_locked_memory_is_the_hosts_whatever_the_default_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the locking itself, which needs a GPU."""
+    empty, tensor = torch.empty, torch.ones(2)
+
+    def empty_without(*shape: object, pin_memory: bool, **how: object) -> torch.Tensor:
+        assert pin_memory
+        return empty(*shape, **how)
+
+    monkeypatch.setattr(torch, "empty", empty_without)
+    with torch.device("meta"):
+        assert torch_engine.page_locked_like(tensor).device == CPU
 
 
 def test_weights_that_are_no_numbers(tmp_path: Path) -> None:
@@ -287,11 +360,50 @@ def test_threads_share_a_model(model: M3Model) -> None:
             assert np.abs(part.dense - wanted.dense[-len(part) :]).max() <= TOLERANCE
 
 
-def test_a_closed_model_says_so_and_has_let_go_of_its_weights(tiny_checkpoint: Path) -> None:
-    def tensors() -> int:
-        gc.collect()
-        return sum(type(thing) is torch.Tensor for thing in gc.get_objects())
+def tensors() -> int:
+    gc.collect()
+    return sum(type(thing) is torch.Tensor for thing in gc.get_objects())
 
+
+def test_weights_that_do_not_fit_are_let_go_before_that_is_said(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object) -> None:
+        raise torch.OutOfMemoryError("no room")
+
+    def memory(_engine: TorchEngine) -> str:
+        return f"cpu, with {tensors()} tensors"
+
+    before = tensors()
+    monkeypatch.setattr(torch_engine, "TorchHeads", no_room)  # when the encoder is there already
+    monkeypatch.setattr(TorchEngine, "_memory", memory)
+    with pytest.raises(DeviceError, match=f"fp32 do not fit into the memory of cpu, with {before} tensors") as caught:
+        M3Model.load(tiny_checkpoint, device="cpu", engine="torch", precision="fp32")
+    assert tensors() == before, "the error keeps the weights alive"
+    assert caught.value.__context__ is None
+
+
+def test_devices_loaded_before_one_that_fails_are_let_go(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[TorchEngine] = []
+
+    class SecondFails(TorchEngine):
+        def __init__(self, *arguments: object) -> None:
+            if loaded:
+                raise DeviceError("no room on the second device")
+            super().__init__(*arguments)
+            loaded.append(self)
+
+    before = tensors()
+    monkeypatch.setattr(torch_engine, "TorchEngine", SecondFails)
+    with pytest.raises(DeviceError, match="no room on the second device"):
+        M3Model.load(tiny_checkpoint, device=["cpu", "cpu"], engine="torch")
+    assert len(loaded) == 1
+    assert tensors() == before
+
+
+def test_a_closed_model_says_so_and_has_let_go_of_its_weights(tiny_checkpoint: Path) -> None:
     before = tensors()
     with M3Model.load(tiny_checkpoint, device="cpu", engine="torch") as loaded:
         loaded.encode(TEXTS)
@@ -349,5 +461,7 @@ def test_cuda_memory_runs_out_for_real_and_comes_back(tiny_checkpoint: Path, tin
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0, 0)
         assert loaded._engine._token_limit is not None
+        in_use = torch.cuda.memory_reserved(0)
     assert np.abs(got.dense - tiny_model.encode(texts[:1]).dense).max() <= 1e-4
     assert torch.cuda.memory_allocated(0) == before
+    assert torch.cuda.memory_reserved(0) < in_use

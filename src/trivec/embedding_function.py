@@ -9,6 +9,7 @@ import difflib
 import inspect
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -17,7 +18,7 @@ from trivec.engines.selection import choose_engine
 from trivec.model import M3Model
 from trivec.sparse import SparseMatrix
 
-_MODEL_OPTIONS = ("engine", "cache_dir", "revision", "local_files_only", "num_threads", "max_length")
+_MODEL_OPTIONS = ("engine", "cache_dir", "revision", "local_files_only", "num_threads", "use_cache", "max_length")
 _OPTIONS = (*_MODEL_OPTIONS, "devices", "query_max_length", "passage_max_length", "precision", "show_progress")
 
 
@@ -61,20 +62,23 @@ class BGEM3EmbeddingFunction:
 
         Args:
             model_name: Folder in BAAI/bge-m3's layout, or hub id.
-            batch_size: Memory knob: a batch holds up to `batch_size` x 256 tokens; on a GPU more, see `M3Model.encode`.
+            batch_size: Memory knob: a batch holds up to `batch_size` x 256 tokens; on the CPU at most 1,024 unless a
+                text is longer, on a GPU more, see `M3Model.encode`.
             device: "cpu", "cuda", "cuda:1" (a number), "mps", or a list of these to split the texts among; None is the
                 CPU.
             normalize_embeddings: Scale dense and token vectors to length 1.
-            use_fp16: False computes in float32, exactly. True computes in float16 on a CUDA GPU; elsewhere it takes the
-                fastest reduced precision (bfloat16), or float32 with one warning where there is none.
+            use_fp16: False computes in float32, exactly. True computes in float16 where any device is not the CPU; on
+                the CPU it takes the fastest reduced precision (bfloat16), or float32 with one warning where there is
+                none.
             return_dense: Whether results have "dense".
             return_sparse: Whether results have "sparse".
             return_colbert_vecs: Whether results have "colbert_vecs".
             **kwargs: `devices` (another name for `device`); `max_length` (most tokens of a text that are read; the
                 model's limit, 8192 for BGE-M3, if not given); `query_max_length` and `passage_max_length` (the same for
-                `encode_queries` and `encode_documents`); `precision` ("fp32", "fp16", "bf16" or "auto",
-                instead of `use_fp16`); `engine` ("auto", "openvino" or "torch", see `M3Model.load`); `cache_dir`,
-                `revision`, `local_files_only` (of the hub); `num_threads`; `show_progress`.
+                `encode_queries` and `encode_documents`); `precision` ("fp32", "fp16", "bf16", "int8" or
+                "auto", instead of `use_fp16`); `engine` ("auto", "openvino" or "torch", see `M3Model.load`);
+                `cache_dir`, `revision`, `local_files_only` (of the hub); `num_threads`; `use_cache` (keep converted
+                weights on disk); `show_progress`.
 
         Raises:
             TypeError: An unknown argument; the message names the nearest valid one.
@@ -113,13 +117,16 @@ class BGEM3EmbeddingFunction:
         options = {name: kwargs[name] for name in _MODEL_OPTIONS if name in kwargs}
         if precision is None:
             precision = _reduced_precision(options.get("engine", "auto"), device) if use_fp16 else "fp32"
-        self.model = M3Model.load(model_name, device=device, precision=precision, **options)
-        self.model.require_heads(sparse=return_sparse, colbert=return_colbert_vecs)
-        self._query_max_length = self.model.checked_length(kwargs.get("query_max_length"))
-        self._passage_max_length = self.model.checked_length(kwargs.get("passage_max_length"))
+        with ExitStack() as on_failure:
+            self.model = M3Model.load(model_name, device=device, precision=precision, **options)
+            on_failure.callback(self.model.close)
+            self.model.require_heads(sparse=return_sparse, colbert=return_colbert_vecs)
+            self._query_max_length = self.model.checked_length(kwargs.get("query_max_length"))
+            self._passage_max_length = self.model.checked_length(kwargs.get("passage_max_length"))
+            on_failure.pop_all()
         if use_fp16 and self.model.precision == "fp32":
             warnings.warn(
-                "use_fp16=True: this device has no fast 16-bit arithmetic, so trivec computes in float32",
+                "use_fp16=True: trivec knows of no faster 16-bit arithmetic on this device, so it computes in float32",
                 stacklevel=2,
             )
 
@@ -127,6 +134,16 @@ class BGEM3EmbeddingFunction:
     def dim(self) -> dict[str, int]:
         """Sizes of the vectors: "dense", "sparse" (the vocabulary) and "colbert_vecs"."""
         return self.model.dim
+
+    def close(self) -> None:
+        """Give the model's memory back; encoding afterwards is an error. Leaving a `with` block does the same."""
+        self.model.close()
+
+    def __enter__(self) -> BGEM3EmbeddingFunction:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
 
     def __call__(self, texts: Iterable[str]) -> EncodedTexts:
         """Encode texts, reading up to `max_length` tokens of each."""
@@ -160,9 +177,9 @@ class BGEM3EmbeddingFunction:
 
 
 def _reduced_precision(engine: str, device: str | Sequence[str] | None) -> str:
-    """What `use_fp16=True` stands for: float16 on a CUDA GPU, the fastest there is elsewhere."""
+    """What `use_fp16=True` stands for: float16 where a device is not the CPU, the fastest there is on the CPU."""
     _, devices = choose_engine(engine, device)
-    return "fp16" if devices[0].startswith("cuda") else "auto"
+    return "fp16" if set(devices) != {"cpu"} else "auto"
 
 
 def _unknown_argument(name: str) -> str:

@@ -100,10 +100,10 @@ class M3Model:
         checkpoint = open_checkpoint(name_or_path, cache_dir, revision, local_files_only)
         tokenizer = M3Tokenizer(checkpoint.tokenizer_file)
         tokenizer.check_fits(checkpoint.config.vocab_size, checkpoint.config.pad_token_id)
+        limit = checkpoint.config.max_length
+        max_length = limit if max_length is None else _within(max_length, limit)
         loaded = load_engine(checkpoint, tokenizer, engine, device, precision, num_threads, use_cache)
-        model = cls(str(name_or_path), checkpoint, tokenizer, loaded, checkpoint.config.max_length)
-        model.max_length = model.checked_length(max_length)
-        return model
+        return cls(str(name_or_path), checkpoint, tokenizer, loaded, max_length)
 
     @property
     def dim(self) -> dict[str, int]:
@@ -149,7 +149,8 @@ class M3Model:
 
         Args:
             texts: Any iterable of str.
-            batch_size: Memory knob: a batch holds up to `batch_size` x 256 tokens, however many texts that makes. On a
+            batch_size: Memory knob: a batch holds up to `batch_size` x 256 tokens, however many texts that makes. The
+                OpenVINO engine computes at most 1,024 tokens at once, or one longer text, however large this is. On a
                 CUDA GPU it holds 8,192 to 32,768, or these if they are more, as far as free memory allows.
             max_length: Most tokens of a text that are read; the model's `max_length` if None. One warning counts the
                 texts that were longer.
@@ -282,13 +283,7 @@ class M3Model:
         Raises:
             ValueError: It is below 2 (`<s>` and `</s>`) or beyond the model's positions.
         """
-        if max_length is None:
-            return self.max_length
-        limit = self.checkpoint.config.max_length
-        max_length = operator.index(max_length)
-        if not 2 <= max_length <= limit:
-            raise ValueError(f"max_length={max_length} must lie between 2 and the model's limit of {limit} tokens")
-        return max_length
+        return self.max_length if max_length is None else _within(max_length, self.checkpoint.config.max_length)
 
     def _settings(self, heads: Heads, batch_size: int, max_length: int | None, show_progress: bool) -> EncodingSettings:
         if not (heads.dense or heads.sparse or heads.colbert):
@@ -297,3 +292,10 @@ class M3Model:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
         self.require_heads(sparse=heads.sparse, colbert=heads.colbert)
         return EncodingSettings(heads, self.checked_length(max_length), batch_size * TOKENS_PER_TEXT, show_progress)
+
+
+def _within(max_length: int, limit: int) -> int:
+    max_length = operator.index(max_length)
+    if not 2 <= max_length <= limit:
+        raise ValueError(f"max_length={max_length} must lie between 2 and the model's limit of {limit} tokens")
+    return max_length

@@ -97,7 +97,12 @@ Database = Annotated[
     str, typer.Option("--db", help="Database of a server.", show_default=False, rich_help_panel="Milvus")
 ]
 
-BatchSize = Annotated[int, typer.Option(min=1, help="Memory knob: a batch holds up to this many times 256 tokens.")]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Memory knob: a batch holds up to this many times 256 tokens, on the CPU at most 1,024 in all."
+    ),
+]
 
 DEFAULT_MODEL = "BAAI/bge-m3"
 DEFAULT_URI = "milvus.db"
@@ -119,7 +124,7 @@ def load_model(
 
     return M3Model.load(
         name,
-        device=device.split(",") if device else None,
+        device=[name.strip() for name in device.split(",")] if device else None,
         engine=engine.value,
         precision=precision.value,
         revision=revision,

@@ -5,6 +5,7 @@ Knows engines only by their interface; the devices are taken to be about equally
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,9 @@ import numpy.typing as npt
 
 from trivec.engines import EncodedBatch, Engine, Heads
 
+Batch = tuple[npt.NDArray[np.intp], EncodedBatch]
+"""Which texts, and their vectors."""
+
 
 class DeviceSplit:
     """An engine made of engines, one a device."""
@@ -21,56 +25,68 @@ class DeviceSplit:
     def __init__(self, engines: Sequence[Engine]) -> None:
         """Join loaded engines of one precision; at least one."""
         self._engines = list(engines)
+        self._calls = itertools.count()
         self.precision = engines[0].precision
 
-    def encode(
-        self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads, token_budget: int
-    ) -> Iterator[tuple[npt.NDArray[np.intp], EncodedBatch]]:
+    def encode(self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads, token_budget: int) -> Iterator[Batch]:
         """Compute the vectors of texts on all devices at once; see `Engine.encode`.
 
-        What one of the engines raises is raised here, once the others have finished the batch they are at.
+        Who gets the first share, which is the larger one, changes from call to call. What one of the engines raises is
+        raised here, once the others have finished the batch they are at.
         """
-        results: queue.SimpleQueue[tuple[npt.NDArray[np.intp], EncodedBatch] | BaseException | None]
-        results = queue.SimpleQueue()
-        stopped = threading.Event()
+        first = next(self._calls) % len(self._engines)
+        engines = [*self._engines[first:], *self._engines[:first]]
+        shares = [share for share in deal([len(ids) for ids in token_ids], len(engines)) if len(share)]
 
-        def work(engine: Engine, share: npt.NDArray[np.intp]) -> None:
-            try:
-                for texts, vectors in engine.encode([token_ids[i] for i in share], heads, token_budget):
-                    results.put((share[texts], vectors))
-                    if stopped.is_set():
-                        break
-                results.put(None)
-            except BaseException as error:  # whatever it is, it belongs to the caller, who would wait for ever
-                results.put(error)
+        def encoded(engine: Engine, share: npt.NDArray[np.intp]) -> Iterator[Batch]:
+            for texts, vectors in engine.encode([token_ids[i] for i in share], heads, token_budget):
+                yield share[texts], vectors
 
-        shares = deal([len(ids) for ids in token_ids], len(self._engines))
-        threads = [
-            threading.Thread(target=work, args=(engine, share), name="trivec-device", daemon=True)
-            for engine, share in zip(self._engines, shares, strict=True)
-            if len(share)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            working = len(threads)
-            while working:
-                result = results.get()
-                if isinstance(result, BaseException):
-                    raise result
-                if result is None:
-                    working -= 1
-                else:
-                    yield result
-        finally:
-            stopped.set()
-            for thread in threads:
-                thread.join()
+        if len(shares) == 1:  # such as a query, which a thread would only delay
+            return encoded(engines[0], shares[0])
+        return _at_once([encoded(engine, share) for engine, share in zip(engines, shares, strict=False)])
 
     def close(self) -> None:
         """Close every engine."""
         for engine in self._engines:
             engine.close()
+
+
+def _at_once(works: Sequence[Iterator[Batch]]) -> Iterator[Batch]:
+    """Yield what all of the iterators yield, each run in a thread of its own."""
+    results: queue.SimpleQueue[Batch | BaseException | None] = queue.SimpleQueue()
+    stopped = threading.Event()
+
+    def run(work: Iterator[Batch]) -> None:
+        try:
+            for batch in work:
+                results.put(batch)
+                if stopped.is_set():
+                    break
+            results.put(None)
+        except BaseException as error:  # whatever it is, it belongs to the caller, who would wait for ever
+            results.put(error)
+
+    threads = [threading.Thread(target=run, args=(work,), name="trivec-device", daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+    try:
+        working = len(threads)
+        while working:
+            result = results.get()
+            if isinstance(result, BaseException):
+                try:
+                    raise result
+                finally:
+                    del result  # else the error and this frame would keep each other, and the weights, alive
+            if result is None:
+                working -= 1
+            else:
+                yield result
+    finally:
+        stopped.set()
+        for thread in threads:
+            thread.join()
 
 
 def deal(lengths: Sequence[int], hands: int) -> list[npt.NDArray[np.intp]]:

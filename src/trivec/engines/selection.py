@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib.util import find_spec
 
 from trivec.checkpoint import Checkpoint
@@ -100,8 +101,13 @@ def load_engine(
     if len(set(precisions.values())) > 1:
         each = ", ".join(f"{name} in {of_device}" for name, of_device in precisions.items())
         raise DeviceError(f"precision={precision!r} differs between the devices ({each}): name one that all have")
-    if num_threads is not None:
+    if num_threads is not None and "cpu" in devices:
         torch.set_num_threads(num_threads)
     vocabulary = (tokenizer.vocabulary_size, tokenizer.unused_ids)
-    engines = [TorchEngine(checkpoint, name, precisions[name], *vocabulary) for name in devices]
+    engines: list[TorchEngine] = []
+    with ExitStack() as on_failure:  # of a later device, the earlier ones give their memory back
+        for name in devices:
+            engines.append(TorchEngine(checkpoint, name, precisions[name], *vocabulary))
+            on_failure.callback(engines[-1].close)
+        on_failure.pop_all()
     return engines[0] if len(engines) == 1 else DeviceSplit(engines)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 
 import numpy as np
@@ -17,11 +18,17 @@ import torch
 from torch.nn import functional
 
 from trivec.batching import plan_batches
-from trivec.engines.torch_devices import is_ampere
+from trivec.engines.torch_devices import is_ampere, to_device
 
 # T = tokens of the batch, A = attention heads, D = size of one; n texts in a group, S tokens of its longest
 Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """Query, key and value, (T, A, D) each, to the context (T, A, D)."""
+
+
+def prepare_attention(device: torch.device, dtype: torch.dtype, head_size: int) -> None:
+    """Import the kernel that `plan_attention` will choose: a second that the first query need not wait for."""
+    if has_variable_length_attention(device, dtype, head_size):
+        import_module("torch.nn.attention.varlen")
 
 
 def plan_attention(lengths: Sequence[int], boundaries: torch.Tensor, dtype: torch.dtype, head_size: int) -> Attention:
@@ -34,8 +41,8 @@ def plan_attention(lengths: Sequence[int], boundaries: torch.Tensor, dtype: torc
         head_size: D.
     """
     device = boundaries.device
-    # Texts of one length, such as a single query, need no kernel for variable lengths.
-    if len(set(lengths)) > 1 and has_variable_length_attention(device, dtype, head_size):
+    # For a single text too: the plain product may go to cuDNN, which plans anew for every shape, and that takes longer.
+    if has_variable_length_attention(device, dtype, head_size):
         return variable_length_attention(lengths, boundaries)
     return attention_in_groups(lengths, device)
 
@@ -90,7 +97,8 @@ def _group(lengths: np.ndarray, start: int, end: int, device: torch.device) -> A
     n, longest = len(lengths), int(lengths.max())
 
     def by_text(packed: torch.Tensor) -> torch.Tensor:
-        return packed.unflatten(0, (n, longest)).transpose(1, 2)  # (n, A, S, D)
+        parts = packed.unflatten(0, (n, longest)).transpose(1, 2)  # (n, A, S, D)
+        return parts.contiguous() if device.type == "mps" else parts  # transposed ones have been read wrongly there
 
     if int(lengths.min()) == longest:
 
@@ -104,9 +112,9 @@ def _group(lengths: np.ndarray, start: int, end: int, device: torch.device) -> A
     real = column < lengths[:, None]  # (n, S)
     first = np.cumsum(lengths) - lengths
     padded = start + first[:, None] + np.minimum(column, lengths[:, None] - 1)
-    rows = torch.from_numpy(padded.ravel()).to(device)
-    back = torch.from_numpy(np.flatnonzero(real)).to(device)
-    mask = torch.from_numpy(real).to(device)[:, None, None, :]
+    rows = to_device(torch.from_numpy(padded.ravel()), device)
+    back = to_device(torch.from_numpy(np.flatnonzero(real)), device)
+    mask = to_device(torch.from_numpy(real), device)[:, None, None, :]
 
     def attend_padded(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         parts = (by_text(packed.index_select(0, rows)) for packed in (query, key, value))

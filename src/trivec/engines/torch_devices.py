@@ -13,12 +13,14 @@ from trivec.errors import DeviceError
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # From this compute capability on (A100), GPUs multiply bfloat16 natively, and torch's flash attention runs.
 _AMPERE = (8, 0)
+# Torch before this gives wrong numbers on "mps": attention over transposed tensors, broadcast masks, sorts of int64.
+_MPS_SINCE = (2, 13)
 
 
 def devices_there() -> list[str]:
     """Names of the devices that torch finds: GPUs first, "cpu" last."""
     found = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    if torch.backends.mps.is_available():
+    if torch.backends.mps.is_available() and torch.__version__ >= _MPS_SINCE:
         found.append("mps")
     return [*found, "cpu"]
 
@@ -31,6 +33,11 @@ def resolve_device(name: str) -> torch.device:
     """
     if torch.__version__ < (2, 10):
         raise DeviceError(f'torch {torch.__version__} is too old for device={name!r}: run `pip install "torch>=2.10"`')
+    if name == "mps" and torch.__version__ < _MPS_SINCE:
+        raise DeviceError(
+            f"torch {torch.__version__} computes wrong numbers on device='mps': "
+            'run `pip install "torch>=2.13"`, or take device="cpu"'
+        )
     found = devices_there()
     if name == "cuda" and torch.cuda.is_available():
         name = f"cuda:{torch.cuda.current_device()}"
@@ -70,6 +77,22 @@ def is_ampere(device: torch.device) -> bool:
     return device.type == "cuda" and bool(torch.cuda.get_device_capability(device) >= _AMPERE)
 
 
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy a tensor from the host to a device, to a GPU without waiting for what it is computing."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def is_shortage(error: RuntimeError) -> bool:
+    """Whether an error of torch says that the device has no memory left; cuBLAS and the driver say it their own way."""
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "CUBLAS_STATUS_ALLOC_FAILED" in str(error)
+        or (isinstance(error, torch.AcceleratorError) and "out of memory" in str(error))
+    )
+
+
 _exact_users = 0
 _exact_lock = threading.Lock()
 _settings_before: list[str] = []
@@ -96,8 +119,11 @@ def exact_float32() -> Iterator[None]:
             if _exact_users == 0:
                 older, gpu, cpu = _settings_before
                 torch.set_float32_matmul_precision(older)
-                torch.backends.cuda.matmul.fp32_precision = gpu
-                torch.backends.mkldnn.matmul.fp32_precision = cpu
+                for backend, before in ((torch.backends.cuda, gpu), (torch.backends.mkldnn, cpu)):
+                    # A setting that was inherited from a wider one shall go on following it.
+                    backend.matmul.fp32_precision = "none"
+                    if backend.matmul.fp32_precision != before:
+                        backend.matmul.fp32_precision = before
 
 
 def _float32_settings() -> tuple[str, str, str]:

@@ -15,7 +15,8 @@ import torch
 from torch.nn import functional
 
 from trivec.checkpoint import Checkpoint, StoredTensor
-from trivec.engines.torch_attention import Attention, plan_attention
+from trivec.engines.torch_attention import Attention, plan_attention, prepare_attention
+from trivec.engines.torch_devices import to_device
 
 # T = tokens of the batch, H = hidden size, I = inner size, A = attention heads
 
@@ -47,8 +48,7 @@ class PackedTexts:
         running = np.concatenate([[0], np.cumsum(counted)])
         positions = (running[1:] - np.repeat(running[boundaries[:-1]], lengths)) * counted + pad_token_id
         flat = torch.from_numpy(np.concatenate([ids, positions, boundaries], dtype=np.int32, casting="same_kind"))
-        on_device = (flat.pin_memory() if device.type == "cuda" else flat).to(device, non_blocking=True)
-        return cls(lengths, *on_device.split([len(ids), len(ids), len(boundaries)]))
+        return cls(lengths, *to_device(flat, device).split([len(ids), len(ids), len(boundaries)]))
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,8 @@ class PackedEncoder:
             dtype: What to compute in.
         """
         self._config, self._dtype = checkpoint.config, dtype
+        self._head_size = checkpoint.config.hidden_size // checkpoint.config.num_heads
+        prepare_attention(device, dtype, self._head_size)
         tensors = checkpoint.encoder
         table = from_stored(tensors["embeddings.word_embeddings.weight"])
         # On the CPU the table stays in the file: a batch reads a few megabytes of its gigabyte.
@@ -140,15 +142,15 @@ class PackedEncoder:
     def __call__(self, texts: PackedTexts) -> torch.Tensor:
         """Compute the last hidden state of every token: (T, H), in the encoder's precision."""
         num_heads = self._config.num_heads
-        head_size = self._config.hidden_size // num_heads
-        attention = plan_attention(texts.lengths, texts.boundaries, self._dtype, head_size)
+        attention = plan_attention(texts.lengths, texts.boundaries, self._dtype, self._head_size)
         hidden = self._embedded(texts)
         for layer in self._layers:
             hidden = layer(hidden, attention, num_heads)
         return hidden
 
     def _embedded(self, texts: PackedTexts) -> torch.Tensor:
-        words = functional.embedding(texts.token_ids, self._words)
+        # On the CPU the table is as it was saved: rounded as a GPU has it, so that the CPU tests what a GPU computes.
+        words = functional.embedding(texts.token_ids, self._words).to(self._dtype)
         embedded = words.float().add_(functional.embedding(texts.position_ids, self._positions))
         return self._embedding_norm(embedded).to(self._dtype)
 

@@ -16,17 +16,21 @@ import numpy.typing as npt
 import torch
 
 from trivec.checkpoint import Checkpoint
+from trivec.checkpoint.tensors import release_pages
 from trivec.engines import EncodedBatch, Heads
-from trivec.engines.torch_devices import DTYPES, exact_float32
+from trivec.engines.torch_devices import DTYPES, exact_float32, is_shortage
 from trivec.engines.torch_encoder import PackedEncoder, PackedTexts
 from trivec.engines.torch_heads import HeadOutputs, TorchHeads, sparse_rows
 from trivec.errors import DeviceError, TrivecError
+from trivec.sparse import pool_lexical_weights
 
 # A GPU is busy with the smaller number of tokens at a time and gains nothing from more than the larger one. Between
 # the two, a window makes four batches, so that most copying happens beside the computing.
 _LEAST_GPU_TOKENS, _MOST_GPU_TOKENS = 8_192, 32_768
 # Of a GPU's free memory, the share that one batch may take by the estimate; the rest is for what it leaves out.
 _MEMORY_SHARE = 0.7
+# So few, some queries say, that asking for the free memory would take longer than it is worth.
+_FEW_TOKENS = 1_024
 
 
 def tokens_a_batch(total: int, asked: int, fitting: int) -> int:
@@ -40,18 +44,25 @@ def tokens_a_batch(total: int, asked: int, fitting: int) -> int:
     return min(max(asked, min(_MOST_GPU_TOKENS, max(_LEAST_GPU_TOKENS, total // 4))), fitting)
 
 
+def page_locked_like(tensor: torch.Tensor) -> torch.Tensor:
+    """Memory of the host that a GPU copies to by itself, for a tensor; wherever the program has tensors put."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=True)
+
+
 @dataclass(frozen=True)
 class _Launched:
     """A batch that the device has been told to compute.
 
     Attributes:
         indices: Which texts of the window it holds.
+        token_ids: Of each of them.
         lengths: Their lengths in tokens.
         outputs: On the host once `copied` has happened.
         copied: None on devices that compute at once.
     """
 
     indices: npt.NDArray[np.intp]
+    token_ids: Sequence[npt.NDArray[np.int32]]
     lengths: Sequence[int]
     outputs: HeadOutputs
     copied: torch.cuda.Event | None
@@ -84,18 +95,20 @@ class TorchEngine:
         self.precision = precision
         self._checkpoint = checkpoint
         self._vocabulary_size = vocabulary_size
+        self._unused_ids = unused_ids
         self._lock = threading.Lock()
-        self._copies = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
         # Lowered when memory runs out, for as long as the engine lives: what did not fit once is not tried again.
         self._token_limit: int | None = None
-        try:
-            self._encoder: PackedEncoder | None = PackedEncoder(checkpoint, self._device, DTYPES[self.precision])
-            self._heads: TorchHeads | None = TorchHeads(checkpoint, self._device, vocabulary_size, unused_ids)
-        except torch.OutOfMemoryError as error:
+        self._copies: torch.cuda.Stream | None = None
+        self._encoder: PackedEncoder | None = None
+        self._heads: TorchHeads | None = None
+        if not self._load():
+            # Not within an `except`, nor from its error: either would keep the half-loaded weights in a traceback.
+            self.close()
             raise DeviceError(
                 f"the model's weights in {self.precision} do not fit into the memory of {self._memory()}: "
                 "free some, or take another device"
-            ) from error
+            )
 
     def encode(
         self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads, token_budget: int
@@ -122,7 +135,9 @@ class TorchEngine:
                 start += size
             elif size > 1:
                 # Not within an `except`, which would keep the failed batch's tensors in its traceback.
-                budget = self._token_limit = int(lengths[batch].sum()) // 2
+                budget = int(lengths[batch].sum()) // 2
+                # Another thread may have lowered it further.
+                self._token_limit = min(budget, self._token_limit or budget)
             elif before is None:
                 raise DeviceError(
                     f"a text of {lengths[batch[0]]:,} tokens does not fit into the memory of {self._memory()}: "
@@ -140,20 +155,38 @@ class TorchEngine:
             self._encoder = self._heads = None
             self._release_cache()
 
+    def _load(self) -> bool:
+        """Copy the weights to the device; False if its memory does not suffice."""
+        try:
+            if self._device.type == "cuda":
+                self._copies = torch.cuda.Stream(self._device)
+            self._encoder = PackedEncoder(self._checkpoint, self._device, DTYPES[self.precision])
+            self._heads = TorchHeads(self._checkpoint, self._device, self._vocabulary_size, self._unused_ids)
+        except RuntimeError as error:
+            if not is_shortage(error):
+                raise
+            return False
+        if self._device.type != "cpu":  # which goes on computing with the file's pages
+            release_pages(self._checkpoint.encoder.values())
+        return True
+
     def _launch(
         self, indices: npt.NDArray[np.intp], token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads
     ) -> _Launched | None:
         """Have the device begin with a batch; None if its memory does not suffice."""
-        with self._lock, torch.inference_mode(), exact_float32():
+        # The precision is the engine's own, whatever the program around casts to.
+        own_precision = torch.autocast(self._device.type, enabled=False)
+        with self._lock, torch.inference_mode(), exact_float32(), own_precision:
             if self._encoder is None or self._heads is None:
                 raise TrivecError("the model is closed: load it again")
             try:
                 texts = PackedTexts.pack(token_ids, self._checkpoint.config.pad_token_id, self._device)
                 outputs, copied = self._to_host(self._heads(self._encoder(texts), texts, heads))
-            except torch.OutOfMemoryError:
-                pass
+            except RuntimeError as error:
+                if not is_shortage(error):
+                    raise
             else:
-                return _Launched(indices, texts.lengths, outputs, copied)
+                return _Launched(indices, token_ids, texts.lengths, outputs, copied)
             self._release_cache()
             return None
 
@@ -167,8 +200,7 @@ class TorchEngine:
         with torch.cuda.stream(self._copies):
             for name, tensor in named.items():
                 if tensor is not None:
-                    page_locked = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-                    copies[name] = page_locked.copy_(tensor, non_blocking=True)
+                    copies[name] = page_locked_like(tensor).copy_(tensor, non_blocking=True)
                     tensor.record_stream(self._copies)  # its memory is not given to others before the copy is done
             return HeadOutputs(**copies), self._copies.record_event()
 
@@ -183,12 +215,16 @@ class TorchEngine:
                 f"{self._checkpoint.folder} is damaged: its weights give vectors that are not finite numbers{remedy}"
             )
         sparse = vectors = None
-        if outputs.cells is not None and outputs.weights is not None:
-            n = len(launched.lengths)
-            sparse = sparse_rows(outputs.cells.numpy(), outputs.weights.numpy(), n, self._vocabulary_size)
+        ends = np.cumsum(launched.lengths)
+        if outputs.weights is not None:
+            weights = outputs.weights.numpy()
+            if outputs.cells is None:
+                of_texts = np.split(weights, ends[:-1])
+                sparse = pool_lexical_weights(launched.token_ids, of_texts, self._vocabulary_size, self._unused_ids)
+            else:
+                sparse = sparse_rows(outputs.cells.numpy(), weights, len(ends), self._vocabulary_size)
         if outputs.vectors is not None:
             # Copies, for page-locked memory is scarce, and a text's vectors must not keep the whole batch's alive.
-            ends = np.cumsum(launched.lengths)
             packed = outputs.vectors.numpy()
             vectors = [packed[end - n + 1 : end].copy() for end, n in zip(ends, launched.lengths, strict=True)]
         dense = None if outputs.dense is None else outputs.dense.numpy().copy()
@@ -197,10 +233,14 @@ class TorchEngine:
     def _token_budget(self, heads: Heads, asked: int, total: int) -> int:
         """Most tokens of a batch."""
         if self._device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(self._device)
-            # What torch keeps for itself between batches is free as well.
-            free += torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
-            asked = tokens_a_batch(total, asked, int(_MEMORY_SHARE * free) // self._bytes_per_token(heads))
+            fitting = total
+            if total > _FEW_TOKENS:
+                free, _ = torch.cuda.mem_get_info(self._device)
+                # What torch keeps for itself between batches is free as well.
+                kept = torch.cuda.memory_stats(self._device)
+                free += kept["reserved_bytes.all.current"] - kept["allocated_bytes.all.current"]
+                fitting = int(_MEMORY_SHARE * free) // self._bytes_per_token(heads)
+            asked = tokens_a_batch(total, asked, fitting)
         return max(1, asked if self._token_limit is None else min(asked, self._token_limit))
 
     def _bytes_per_token(self, heads: Heads) -> int:

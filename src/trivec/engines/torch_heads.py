@@ -27,8 +27,9 @@ class HeadOutputs:
 
     Attributes:
         dense: (n, H) float32.
-        cells: (T,) int64, sorted: text x vocabulary size + token id, of each token.
-        weights: (T,) float32: at the first of a run of equal cells the largest weight in it, elsewhere 0.
+        cells: (T,) int64, sorted: text x vocabulary size + token id, of each token. None where the host is to pool.
+        weights: (T,) float32: at the first of a run of equal cells the largest weight in it, elsewhere 0. Without
+            cells: the weight of each token, as the texts lie in the batch.
         vectors: (T, D) float32, one for every token, `<s>` too.
         finite: Whether every number above is finite, a bool scalar.
     """
@@ -57,6 +58,7 @@ class TorchHeads:
         self._sparse = _projection(checkpoint.sparse_linear, device)
         self._colbert = _projection(checkpoint.colbert_linear, device)
         self._vocabulary_size = vocabulary_size
+        self._pools = device.type != "mps"  # where sorting int64 has gone wrong
         self._unused_ids = torch.tensor(unused_ids, dtype=torch.int32, device=device)
 
     def __call__(self, hidden: torch.Tensor, texts: PackedTexts, heads: Heads) -> HeadOutputs:
@@ -68,7 +70,9 @@ class TorchHeads:
         if (heads.sparse and self._sparse) or (heads.colbert and self._colbert):
             hidden = hidden.float()
         if heads.sparse and self._sparse:
-            cells, weights = self._pooled(self._sparse(hidden).squeeze(1).relu_(), texts)
+            weights = self._sparse(hidden).squeeze(1).relu_()
+            if self._pools:
+                cells, weights = self._pooled(weights, texts)
         if heads.colbert and self._colbert:
             vectors = self._colbert(hidden)
         if heads.normalize:
