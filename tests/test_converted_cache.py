@@ -429,3 +429,36 @@ def test_the_folder_is_the_users_to_choose(tmp_path: Path, monkeypatch: pytest.M
     assert ConvertedCache().folder == tmp_path / "xdg" / "trivec" / "converted"
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     assert default_cache_folder() == tmp_path / "home" / ".cache" / "trivec"
+    monkeypatch.setenv("TRIVEC_CACHE", "~/mine")
+    assert default_cache_folder() == tmp_path / "home" / "mine"
+
+
+@pytest.fixture
+def no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without HOME and account, as containers run under any number."""
+    pytest.importorskip("pwd", reason="elsewhere a home folder is found by other means")
+    for name in ("HOME", "XDG_CACHE_HOME", "TRIVEC_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 9)
+
+
+@pytest.mark.usefixtures("no_home")
+@pytest.mark.parametrize("named", [None, "~/mine"])
+def test_without_a_home_it_is_converted_in_memory(
+    named: str | None, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if named is not None:
+        monkeypatch.setenv("TRIVEC_CACHE", named)
+    source = open_checkpoint(model)
+    with pytest.warns(UserWarning, match=r"cannot be kept \(.* names no home folder: .*use_cache=False"):
+        assert_converted(ConvertedCache().load_or_convert(source, "bf16", lambda: to_bfloat16(source)), source)
+    with pytest.raises(FileNotFoundError, match="set TRIVEC_CACHE"):
+        ConvertedCache().entries()
+
+
+@pytest.mark.usefixtures("no_home")
+def test_without_a_home_a_folder_can_be_named(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIVEC_CACHE", str(tmp_path))
+    source = open_checkpoint(model)
+    ConvertedCache().load_or_convert(source, "bf16", lambda: to_bfloat16(source))
+    assert len(ConvertedCache().entries()) == 1

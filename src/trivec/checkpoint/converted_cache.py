@@ -73,7 +73,12 @@ class ConvertedCache:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = default_cache_folder() / "converted" if folder is None else folder
+        self._folder = folder
+
+    @property
+    def folder(self) -> Path:
+        """Where the entries lie. Raises FileNotFoundError if that takes a home folder, and the user has none."""
+        return default_cache_folder() / "converted" if self._folder is None else self._folder
 
     def load_or_convert(
         self, source: Checkpoint, precision: str, convert: Callable[[], Iterable[tuple[str, StoredTensor]]]
@@ -89,7 +94,11 @@ class ConvertedCache:
             convert: Gives names and tensors one after another. They may depend on the checkpoint's encoder, config
                 and tokenizer alone. Called once, or again if storing failed.
         """
-        path = self.folder / f"{self._content(source)}-{precision}" / f"{__version__}.safetensors"
+        try:
+            folder = self.folder
+        except FileNotFoundError as error:
+            return _convert_in_memory(convert, f"({error})")
+        path = folder / f"{self._content(source)}-{precision}" / f"{__version__}.safetensors"
         stored = self._load(path)
         if stored is not None:
             return stored
@@ -99,13 +108,7 @@ class ConvertedCache:
                 # Whoever held the lock may have done the work.
                 return self._load(path) or self._convert(path, source, precision, convert)
         except (OSError, NotImplementedError) as error:  # the latter where a file system has no locks
-            tensors = dict(convert())
-            warnings.warn(
-                f"the converted model cannot be kept in {self.folder} ({error}), so every load converts it again: "
-                "set TRIVEC_CACHE to a folder that can be written to, or switch this off with use_cache=False",
-                stacklevel=2,
-            )
-            return tensors
+            return _convert_in_memory(convert, f"in {folder} ({error})")
 
     def entries(self) -> list[ConvertedModel]:
         """List what is stored; files that are no entry are passed over."""
@@ -223,6 +226,16 @@ class ConvertedCache:
             except OSError as error:
                 _logger.info("the checksum of %s cannot be kept (%s)", file, error)
         return digest
+
+
+def _convert_in_memory(convert: Callable[[], Iterable[tuple[str, StoredTensor]]], why: str) -> dict[str, StoredTensor]:
+    tensors = dict(convert())
+    warnings.warn(
+        f"the converted model cannot be kept {why}, so every load converts it again: set TRIVEC_CACHE to a folder that "
+        "can be written to, or switch this off with use_cache=False",
+        stacklevel=3,
+    )
+    return tensors
 
 
 def _state(file: Path) -> dict[str, int]:
