@@ -30,13 +30,15 @@ from filelock import FileLock, Timeout
 
 from trivec import __version__
 from trivec.cache_folder import default_cache_folder
+from trivec.caller import level_of_the_caller
 from trivec.checkpoint.folder import Checkpoint
 from trivec.checkpoint.safetensors_file import read_metadata, read_safetensors, write_safetensors
 from trivec.checkpoint.tensors import StoredTensor
 from trivec.errors import CheckpointError
 
 _ENTRY_FOLDER = re.compile(r"[0-9a-f]{32}-[a-z0-9]+")
-# Longer than the steps in which file systems advance their clock: a file that changes after this long shows it.
+# Longer than the steps in which today's Linux file systems advance their clock: there, a file that changes after this
+# long shows it. A file system with a coarser clock (FAT: 2 s, some network disks: 1 s) may hide a change of equal size.
 _CLOCK_STEP = 0.02  # seconds
 _logger = logging.getLogger(__name__)
 
@@ -60,6 +62,19 @@ class ConvertedModel:
     date: str
     bytes: int
     path: Path
+
+
+@dataclass(frozen=True)
+class Cleared:
+    """What clearing the cache did.
+
+    Attributes:
+        freed: Bytes that were deleted.
+        being_written: Entries that were left, as another process or thread is writing them.
+    """
+
+    freed: int
+    being_written: int
 
 
 class ConvertedCache:
@@ -123,22 +138,22 @@ class ConvertedCache:
                     _logger.info("%s is no converted model (%s)", path, error)
         return found
 
-    def clear(self) -> int:
-        """Delete every entry but those that another process is writing now.
-
-        Returns:
-            The bytes freed.
+    def clear(self) -> Cleared:
+        """Delete every entry but those that are being written now.
 
         Raises:
             OSError: A file cannot be deleted.
         """
-        freed = 0
+        freed = being_written = 0
         for folder in self._entry_folders():
-            with suppress(Timeout), self._lock(folder, timeout=0):
-                freed += sum(file.stat().st_size for file in folder.iterdir())
-                shutil.rmtree(folder)
+            try:
+                with self._lock(folder, timeout=0), suppress(FileNotFoundError):  # gone: another `clear` was quicker
+                    freed += sum(file.stat().st_size for file in folder.iterdir())
+                    shutil.rmtree(folder)
+            except Timeout:
+                being_written += 1
         shutil.rmtree(self.folder / "digests", ignore_errors=True)
-        return freed
+        return Cleared(freed, being_written)
 
     def _entry_folders(self) -> Iterator[Path]:
         if self.folder.is_dir():
@@ -232,8 +247,8 @@ def _convert_in_memory(convert: Callable[[], Iterable[tuple[str, StoredTensor]]]
     tensors = dict(convert())
     warnings.warn(
         f"the converted model cannot be kept {why}, so every load converts it again: set TRIVEC_CACHE to a folder that "
-        "can be written to, or switch this off with use_cache=False",
-        stacklevel=3,
+        "can be written to, or switch this off with use_cache=False (on the command line: --no-cache)",
+        stacklevel=level_of_the_caller(),
     )
     return tensors
 
