@@ -102,7 +102,7 @@ def test_int8_where_bfloat16_is_not_native() -> None:
     """On such a processor the products kept in bfloat16 and attention run in float32: same vectors."""
     checkpoint = open_checkpoint("nano")
     tokenizer = M3Tokenizer(checkpoint.tokenizer_file)
-    weights = dict(quantized_encoder_weights(checkpoint, tokenizer))
+    weights = dict(quantized_encoder_weights(checkpoint, tokenizer, {}))
     assert any(t.dtype == "BF16" for t in weights.values()), "nano's first attention is too sharp for 8 bits"
     words = weights["embeddings.word_embeddings.weight"]
     inputs = encoder_inputs(tokenizer.encode_batch(TEXTS, 512).token_ids, words, checkpoint.config.pad_token_id)

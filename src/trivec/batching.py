@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-# A batch takes no shorter text once padding would pass this share of it ...
-_MAX_PADDING = 0.08
-# ... and these many tokens: so much padding costs less than to read all weights from memory once more.
-_CHEAP_PADDING = 64
+# What one more batch costs, in tokens of padding: all weights are read from memory once more, and kernels are made
+# for its shape.
+_BATCH_COST = 32
 
 
 def plan_batches(lengths: npt.NDArray[np.integer], token_budget: int) -> list[npt.NDArray[np.intp]]:
-    """Split texts into batches.
+    """Split texts into batches so that padding and the cost of batches are least together.
 
     Args:
         lengths: Tokens of each text, (n,).
@@ -23,16 +22,19 @@ def plan_batches(lengths: npt.NDArray[np.integer], token_budget: int) -> list[np
         exactly once.
     """
     order = np.argsort(-lengths, kind="stable")
+    descending = lengths[order].tolist()
+    # Of all ways to cut the sorted texts into batches, the cheapest, by dynamic programming over where a batch ends.
+    cost = [0, *[float("inf")] * len(order)]
+    batch_of_end = [0] * (len(order) + 1)
+    for start, longest in enumerate(descending):
+        fitting = max(1, token_budget // longest)
+        for end in range(start + 1, min(start + fitting, len(order)) + 1):
+            with_batch = cost[start] + _BATCH_COST + longest * (end - start)
+            if with_batch < cost[end]:
+                cost[end], batch_of_end[end] = with_batch, start
     batches = []
-    start = tokens = 0
-    for end, index in enumerate(order):
-        length = int(lengths[index])
-        padded = int(lengths[order[start]]) * (end - start + 1)
-        padding = padded - tokens - length
-        if end > start and (padded > token_budget or (padding > max(_MAX_PADDING * padded, _CHEAP_PADDING))):
-            batches.append(order[start:end])
-            start, tokens = end, 0
-        tokens += length
-    if len(order):
-        batches.append(order[start:])
-    return batches
+    end = len(order)
+    while end:
+        batches.append(order[batch_of_end[end] : end])
+        end = batch_of_end[end]
+    return batches[::-1]

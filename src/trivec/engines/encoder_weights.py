@@ -1,8 +1,8 @@
 """The encoder's tensors in the form in which the graph computes with them, by precision.
 
 "fp32" takes them as they are stored, "bf16" rounds the weights of the products, "int8" is `quantization`'s work. In all
-of them query, key and value become one product, and norms, biases and positions stay float32. Knows nothing about
-files, graphs' insides or texts.
+of them query, key and value become one product, and norms, biases and positions are handed on in float32. Knows
+nothing about files, graphs' insides or texts.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def encoder_weights(checkpoint: Checkpoint, precision: str) -> Iterator[tuple[st
 def embedding_weights(checkpoint: Checkpoint, *, halve: bool) -> Iterator[tuple[str, StoredTensor]]:
     """Yield the embedding tables and their norm; with `halve`, float32 words in float16.
 
-    float16 keeps 11 bits of each number, eight times finer than the bfloat16 or int8 that the words go into.
+    float16 keeps 11 bits of each number above 6e-5, eight times finer than the bfloat16 or int8 that words go into.
     """
     words = checkpoint.encoder[WORD_EMBEDDINGS]
     yield WORD_EMBEDDINGS, _in_half(words) if halve else words
@@ -79,9 +79,10 @@ def embedding_weights(checkpoint: Checkpoint, *, halve: bool) -> Iterator[tuple[
 
 
 def to_bfloat16(values: npt.NDArray[np.float32]) -> StoredTensor:
-    """Round to bfloat16, half to even."""
-    bits = values.view(np.uint32)
-    return StoredTensor(((bits + (((bits >> 16) & 1) + 0x7FFF)) >> 16).astype(np.uint16), "BF16")
+    """Round to bfloat16, half to even; NaN stays NaN. The result is contiguous, as OpenVINO shares nothing else."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    rounded = ((bits + (((bits >> 16) & 1) + 0x7FFF)) >> 16).astype(np.uint16)
+    return StoredTensor(np.where(np.isnan(values), np.uint16(0x7FC0), rounded), "BF16")
 
 
 def _in_half(words: StoredTensor) -> StoredTensor:

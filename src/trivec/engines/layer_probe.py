@@ -20,10 +20,13 @@ from trivec.engines.openvino_runtime import ov
 class LayerProbe:
     """The exact hidden states of some texts before and after a layer, the first one to begin with."""
 
-    def __init__(self, checkpoint: Checkpoint, token_ids: Sequence[npt.NDArray[np.int32]]) -> None:
-        """Look the texts' embeddings up."""
+    def __init__(
+        self, checkpoint: Checkpoint, token_ids: Sequence[npt.NDArray[np.int32]], properties: Mapping[str, Any]
+    ) -> None:
+        """Look the texts' embeddings up; `properties` are OpenVINO's for the runs to come."""
         self._config = checkpoint.config
         self._core = ov.Core()
+        self._properties = {**properties, "INFERENCE_PRECISION_HINT": "f32"}
         words = dict(embedding_weights(checkpoint, halve=False))
         *embedded, self._mask = encoder_inputs(token_ids, words[WORD_EMBEDDINGS], checkpoint.config.pad_token_id)
         self._before: list[npt.NDArray[Any]] = []
@@ -55,5 +58,5 @@ class LayerProbe:
         return self._run(layer_graph(self._config, tensors), [*self._before, self._mask])
 
     def _run(self, graph: ov.Model, inputs: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-        compiled = self._core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = self._core.compile_model(graph, "CPU", self._properties)
         return [values.copy() for values in compiled(list(inputs)).values()]

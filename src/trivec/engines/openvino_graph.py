@@ -1,11 +1,10 @@
-"""The XLM-RoBERTa encoder and BGE-M3's three heads as OpenVINO graphs, built straight from the tensors.
+"""The XLM-RoBERTa encoder and the head of token vectors as OpenVINO graphs, built straight from the tensors.
 
-Two graphs: the encoder (word embeddings in, hidden states out) and the heads (hidden states in, vectors out). Compiling
-the heads apart lets each combination of heads compute only what was asked for while one copy of the encoder serves all.
-The word-embedding table is in neither: its rows are looked up outside, so that its gigabyte stays on disk.
+Two graphs: the encoder (word embeddings in, hidden states out), and the head, which is only run when token vectors are
+asked for. The word-embedding table is in neither: its rows are looked up outside, so that its gigabyte stays on disk.
 
-Precision is spelled out in the graph: whatever it is, hidden states, their sums and layer norms are float32, and only
-the products and the attention between them differ. Knows shapes and formulas; nothing about threads or compiled models.
+Precision is spelled out in the encoder: whatever it is, hidden states, their sums and layer norms are float32; what
+lies between (products, attention, GELU) differs. Knows shapes and formulas; nothing about threads or compiled models.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trivec.checkpoint import Checkpoint, Linear, M3Config, StoredTensor
-from trivec.engines import Heads
+from trivec.checkpoint import Linear, M3Config, StoredTensor
 from trivec.engines.encoder_weights import ATTENDED, INNER, OUTER, QKV
 from trivec.engines.openvino_runtime import op, ov
 
@@ -91,32 +89,20 @@ def encoder_inputs(
     return [words.rows(padded), positions, mask]
 
 
-def heads_graph(checkpoint: Checkpoint, heads: Heads) -> ov.Model:
-    """Build the heads asked for.
+def token_vectors_graph(linear: Linear, *, normalize: bool) -> ov.Model:
+    """Build the head of token vectors: last hidden state (B, S, H) in, W h + b for every token but `<s>` out.
 
-    Input: last hidden state (B, S, H) float32. Outputs by name: "dense" (B, H), the hidden state of `<s>`; "sparse"
-    (B, S), relu(w . h + b), a weight per token; "colbert" (B, S - 1, D), W h + b for every token but `<s>`. Dense and
-    token vectors are divided by their length if `heads.normalize`. (M3-Embedding, arXiv 2402.03216, section 3.2.)
+    Output: (B, S - 1, D) float32, divided by its length if `normalize`. (M3-Embedding, arXiv 2402.03216, section 3.2.)
     """
-    hidden = op.parameter([-1, -1, checkpoint.config.hidden_size], ov.Type.f32, name="hidden_state")
-
-    outputs: dict[str, ov.Node] = {}
-    if heads.dense:
-        outputs["dense"] = op.gather(hidden, _axis(0), _axis(1))
-    if heads.sparse and checkpoint.sparse_linear is not None:
-        outputs["sparse"] = op.squeeze(op.relu(_head(hidden, checkpoint.sparse_linear)), _axis(-1))
-    if heads.colbert and checkpoint.colbert_linear is not None:
-        end = np.array([np.iinfo(np.int64).max])
-        tokens = op.slice(hidden, np.array([1]), end, np.array([1]), np.array([1]))
-        outputs["colbert"] = _head(tokens, checkpoint.colbert_linear)
-    if heads.normalize:
-        outputs |= {name: _unit_length(outputs[name]) for name in ("dense", "colbert") if name in outputs}
-    results = []
-    for name, node in outputs.items():
-        result = op.result(node)
-        result.output(0).get_tensor().set_names({name})
-        results.append(result)
-    return ov.Model(results, [hidden], "heads")
+    hidden = op.parameter([-1, -1, linear.weight.shape[1]], _F32, name="hidden_state")
+    end = np.array([np.iinfo(np.int64).max])
+    tokens = op.slice(hidden, np.array([1]), end, np.array([1]), np.array([1]))
+    vectors = op.add(op.matmul(tokens, _shared(linear.weight.float32()), False, True), _shared(linear.bias.float32()))
+    if normalize:
+        length = op.sqrt(op.reduce_sum(op.multiply(vectors, vectors), _axes(-1), keep_dims=True))
+        # As torch.nn.functional.normalize does.
+        vectors = op.divide(vectors, op.maximum(length, np.float32(1e-12)))
+    return ov.Model([vectors], [hidden], "token_vectors")
 
 
 @dataclass(frozen=True)
@@ -221,16 +207,6 @@ def _quantized(x: ov.Node) -> tuple[ov.Node, ov.Node]:
     steps = op.multiply(x, op.divide(np.float32(127), largest))
     low, high = np.float32(-128), np.float32(127)
     return op.fake_quantize(steps, low, high, low / high, np.float32(1), 256), largest
-
-
-def _head(x: ov.Node, linear: Linear) -> ov.Node:
-    return op.add(op.matmul(x, _shared(linear.weight.float32()), False, True), _shared(linear.bias.float32()))
-
-
-def _unit_length(x: ov.Node) -> ov.Node:
-    """Divide by max(length, 1e-12) along the last axis, as torch.nn.functional.normalize does."""
-    length = op.sqrt(op.reduce_sum(op.multiply(x, x), _axes(-1), keep_dims=True))
-    return op.divide(x, op.maximum(length, np.float32(1e-12)))
 
 
 def _as(x: ov.Node, element_type: ov.Type) -> ov.Node:

@@ -17,6 +17,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,8 @@ from trivec.engines.layer_probe import LayerProbe
 from trivec.tokenizer import M3Tokenizer
 
 Array = npt.NDArray[np.float32]
+# Tokens of a text that measuring reads at most.
+_LONGEST = 512
 # The largest 8-bit number used: -128 is left out, so that the range is the same on both sides.
 _LARGEST = 127
 # A layer's result may be off by this share of its length; over 24 layers of random errors that adds up to 5 %, a
@@ -53,8 +56,15 @@ class Channels:
     scale: Array
 
 
-def quantized_encoder_weights(checkpoint: Checkpoint, tokenizer: M3Tokenizer) -> Iterator[tuple[str, StoredTensor]]:
+def quantized_encoder_weights(
+    checkpoint: Checkpoint, tokenizer: M3Tokenizer, properties: Mapping[str, Any]
+) -> Iterator[tuple[str, StoredTensor]]:
     """Yield the encoder's tensors for int8, layer after layer.
+
+    Args:
+        checkpoint: The opened model folder. What is done with is dropped from memory on the way.
+        tokenizer: Its tokenizer.
+        properties: OpenVINO's, for the runs that measure: its number of threads.
 
     Yields:
         As `encoder_weights` does, but a product's `weight` is int8 with a `weight_scale` (out,), or bfloat16, and QKV,
@@ -62,7 +72,8 @@ def quantized_encoder_weights(checkpoint: Checkpoint, tokenizer: M3Tokenizer) ->
         the layer norm's output before its own weight and bias, or GELU's output.
     """
     yield from embedding_weights(checkpoint, halve=True)
-    probe = LayerProbe(checkpoint, [tokenizer.encode_batch([text], 512).token_ids[0] for text in _texts()])
+    longest = min(_LONGEST, checkpoint.config.max_length)
+    probe = LayerProbe(checkpoint, tokenizer.encode_batch(_texts(), longest).token_ids, properties)
     norm = "embeddings.LayerNorm"
     norm_weight, norm_bias = (checkpoint.encoder[f"{norm}.{part}"].float32() for part in ("weight", "bias"))
     for layer in range(checkpoint.config.num_layers):
@@ -102,14 +113,14 @@ def _moved_layer(
 ) -> dict[str, Array]:
     """Move the channels of one layer's products; `norm_weight` and `norm_bias` are those of the norm before it."""
     moved = {key: values.copy() for key, values in exact.items()}
-    for product, its in channels.items():
-        moved[f"{product}.bias"] += moved[f"{product}.weight"] @ its.shift
-        moved[f"{product}.weight"] *= its.scale
+    for product, channel in channels.items():
+        moved[f"{product}.bias"] += moved[f"{product}.weight"] @ channel.shift
+        moved[f"{product}.weight"] *= channel.scale
     # Each token's attention sums to 1, so moving the values moves what attention makes of them by as much.
-    weight, bias, its = moved[f"{QKV}.weight"], moved[f"{QKV}.bias"], channels[ATTENDED]
+    weight, bias, context = moved[f"{QKV}.weight"], moved[f"{QKV}.bias"], channels[ATTENDED]
     values = slice(2 * len(weight) // 3, None)
-    weight[values] /= its.scale[:, None]
-    bias[values] = (bias[values] - its.shift) / its.scale
+    weight[values] /= context.scale[:, None]
+    bias[values] = (bias[values] - context.shift) / context.scale
 
     between = exact["attention.output.LayerNorm.weight"], exact["attention.output.LayerNorm.bias"]
     gelu = np.ones_like(channels[OUTER].scale), np.zeros_like(channels[OUTER].scale)

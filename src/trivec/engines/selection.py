@@ -82,7 +82,7 @@ def load_engine(
     if kind == "openvino":
         if precision == "fp16":
             raise DeviceError(
-                'precision="fp16" is for GPUs; the CPU computes in "fp32" or "bf16": give one of them, or "auto"'
+                'precision="fp16" is for GPUs; the CPU computes in "fp32", "bf16" or "int8": give one, or "auto"'
             )
         from trivec.checkpoint.converted_cache import ConvertedCache
         from trivec.engines.openvino_engine import OpenVINOEngine

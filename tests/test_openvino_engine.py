@@ -1,0 +1,122 @@
+"""What the CPU engine must survive: damaged weights in the middle of a call, callers that leave, closing while busy."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from random_checkpoint import write_random_checkpoint
+from sample_texts import SENTENCES
+from trivec import M3Model
+from trivec.checkpoint import open_checkpoint
+from trivec.checkpoint.safetensors_file import write_safetensors
+from trivec.checkpoint.tensors import StoredTensor
+from trivec.engines.encoder_weights import WORD_EMBEDDINGS, to_bfloat16
+from trivec.engines.processor import has_bf16, has_int8
+from trivec.errors import TrivecError
+
+TEXTS = [text for texts in SENTENCES.values() for text in texts]
+REDUCED = [
+    pytest.param("bf16", marks=pytest.mark.skipif(not has_bf16(), reason="this processor has no bfloat16")),
+    pytest.param("int8", marks=pytest.mark.skipif(not has_int8(), reason="this processor has no 8-bit products")),
+]
+
+
+def with_words(checkpoint: Path, folder: Path, rows: dict[int, float]) -> Path:
+    """Copy a checkpoint with some rows of the word table filled with a number."""
+    shutil.copytree(checkpoint, folder)
+    tensors = dict(open_checkpoint(checkpoint).encoder)
+    words = tensors[WORD_EMBEDDINGS].float32().copy()
+    for row, value in rows.items():
+        words[row] = value
+    write_safetensors(
+        folder / "model.safetensors", (tensors | {WORD_EMBEDDINGS: StoredTensor(words, "F32")}).items(), {}
+    )
+    return folder
+
+
+def test_after_an_error_in_the_middle_of_a_call_the_model_goes_on(
+    tiny_checkpoint: Path, tiny_model: M3Model, tmp_path: Path
+) -> None:
+    bad_text = "Ein Boot " * 60  # the longest, so other batches follow while its vectors are looked at
+    used = set(tiny_model.tokenizer.encode_batch(TEXTS, 512).token_ids[0].tolist())
+    bad_ids = set(tiny_model.tokenizer.encode_batch([bad_text], 512).token_ids[0].tolist()) - used
+    good = [t for t in TEXTS if not bad_ids & set(tiny_model.tokenizer.encode_batch([t], 512).token_ids[0].tolist())]
+    assert len(good) > 10
+    with M3Model.load(
+        with_words(tiny_checkpoint, tmp_path / "m", dict.fromkeys(bad_ids, np.nan)), precision="fp32"
+    ) as m:
+        for _ in range(2):
+            with pytest.raises(TrivecError, match="not finite"):
+                m.encode([*good, bad_text], batch_size=1)
+            assert np.abs(m.encode(good).dense - tiny_model.encode(good).dense).max() <= 1e-5
+
+
+def test_a_stream_left_in_the_middle_leaves_the_model_as_it_was(tiny_model: M3Model) -> None:
+    before = tiny_model.encode(TEXTS).dense
+    for taken in (1, 5):
+        stream = tiny_model.encode_stream(TEXTS * 60, batch_size=1)
+        for _ in range(taken):
+            next(stream)
+        stream.close()
+    assert np.abs(tiny_model.encode(TEXTS).dense - before).max() <= 1e-6
+
+
+def test_closing_while_another_thread_encodes(tiny_checkpoint: Path) -> None:
+    for _ in range(5):
+        model = M3Model.load(tiny_checkpoint, precision="fp32")
+        ended: list[BaseException] = []
+        begun = threading.Event()
+
+        def encode(model: M3Model, begun: threading.Event, ended: list[BaseException]) -> None:
+            try:
+                while True:
+                    model.encode(TEXTS, batch_size=1)
+                    begun.set()
+            except BaseException as error:
+                ended.append(error)
+
+        thread = threading.Thread(target=encode, args=(model, begun, ended))
+        thread.start()
+        assert begun.wait(60)
+        model.close()
+        thread.join(60)
+        assert isinstance(ended[0], TrivecError)
+        assert "closed" in str(ended[0])
+
+
+@pytest.mark.parametrize("precision", REDUCED)
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+def test_reduced_precisions_of_every_stored_one(dtype: str, use_cache: bool, precision: str, tmp_path: Path) -> None:
+    folder = write_random_checkpoint(tmp_path / "m", dtype=dtype)
+    with (
+        M3Model.load(folder, precision="fp32") as exact,
+        M3Model.load(folder, precision=precision, use_cache=use_cache, num_threads=1) as model,
+    ):
+        assert (model.encode(TEXTS).dense * exact.encode(TEXTS).dense).sum(axis=1).min() >= 0.998
+
+
+@pytest.mark.parametrize("precision", REDUCED)
+def test_words_too_large_for_float16(precision: str, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    folder = with_words(tiny_checkpoint, tmp_path / "m", {0: 1e5})
+    with M3Model.load(folder, precision="fp32") as exact, M3Model.load(folder, precision=precision) as model:
+        assert (model.encode(TEXTS).dense * exact.encode(TEXTS).dense).sum(axis=1).min() >= 0.99
+
+
+def test_rounding_to_bfloat16() -> None:
+    bits = np.array([0x3F800000, 0x3F808000, 0x3F818000, 0x7F800000, 0xFFFFFFFF, 0x7FFFFFFF], np.uint32)
+    rounded = to_bfloat16(bits.view(np.float32)).float32()
+    assert rounded[:4].tolist() == [1.0, 1.0, 1.015625, np.inf]  # halves go to the even neighbour
+    assert np.isnan(rounded[4:]).all()
+
+
+def test_rounding_weights_that_are_stored_by_column() -> None:
+    by_column = np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3))
+    rounded = to_bfloat16(by_column)
+    assert rounded.data.flags.c_contiguous
+    assert np.array_equal(rounded.float32(), by_column)
