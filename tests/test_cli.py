@@ -2,6 +2,8 @@
 
 import json
 import os
+import platform
+import re
 import signal
 import struct
 import subprocess
@@ -14,6 +16,7 @@ import trivec
 from random_checkpoint import write_random_checkpoint
 from sample_texts import SENTENCES
 from trivec.cli.app import run
+from trivec.engines import processor
 from trivec.engines.processor import has_int8
 
 TEXTS = [text for language in SENTENCES.values() for text in language]
@@ -195,7 +198,7 @@ def test_info(trivec_command, tiny_checkpoint):
     assert (facts["hidden_size"], facts["layers"], facts["heads"]["sparse_linear"]) == (32, 2, [1, 32])
     assert facts["precision"] in ("fp32", "bf16")
     assert "AMX" in facts["precision_because"]
-    assert ("fastest here, if asked for" in facts["int8"]) == has_int8()
+    assert facts["int8"].startswith("only if asked for" if has_int8() else "refused")
     code, out, _ = trivec_command("info", tiny_checkpoint)
     assert f"{facts['parameters']:,}" in out
 
@@ -321,3 +324,19 @@ def test_short_work_shows_no_progress_bar_on_a_terminal(notes, tiny_checkpoint, 
     os.close(theirs)
     assert os.read(ours, 4096).decode().split() == ["1", "documents", "encoded", "to", "x.npz"]
     os.close(ours)
+
+
+@pytest.mark.parametrize(
+    ("natively", "system", "said"),
+    [
+        (True, "Linux", "only if asked for: the processor multiplies"),
+        (True, "Darwin", "only if asked for: the processor multiplies"),
+        (False, "Linux", "refused: the processor does not multiply"),
+        (False, "Windows", "refused: .* cannot be asked on this system"),
+    ],
+)
+def test_info_says_of_int8_what_is_known(natively, system, said, tiny_checkpoint, capsys, monkeypatch):
+    monkeypatch.setattr(processor, "has_int8", lambda: natively)
+    monkeypatch.setattr(platform, "system", lambda: system)
+    assert run(["info", str(tiny_checkpoint), "--json"]) == 0
+    assert re.match(said, json.loads(capsys.readouterr().out)["int8"])

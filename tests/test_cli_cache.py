@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from test_converted_cache import Loading
 from trivec import __version__
@@ -41,6 +42,17 @@ def test_list_and_clear(load: Loading, tiny_checkpoint: Path, capsys: pytest.Cap
     assert run(["cache", "clear"]) == 0
     assert capsys.readouterr().out == f"freed {size / 1e6:.1f} MB in {load.cache.folder}\n"
     assert load.cache.entries() == []
+
+
+def test_clear_says_what_is_being_written(
+    load: Loading, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load(tiny_checkpoint)
+    with FileLock(f"{load.entry.parent}.lock"):
+        assert run(["cache", "clear"]) == 0
+    out = capsys.readouterr().out
+    assert out == f"freed 0.0 MB in {load.cache.folder}; left 1 that another process is writing\n"
+    assert len(load.cache.entries()) == 1
 
 
 @pytest.mark.parametrize("command", ["list", "clear"])

@@ -15,6 +15,7 @@ from trivec import M3Model
 from trivec.cli import options
 from trivec.cli.app import run
 from trivec.drift import measure_drift
+from trivec.engines import processor
 from trivec.errors import DeviceError
 from trivec.published import TOLERANCES, Comparison, compare_with_published, published_values
 
@@ -190,18 +191,20 @@ def test_nothing_to_compare_is_said_before_the_model_loads(tmp_path, capsys):
         (["--texts", file], 1, f"{file} holds no text"),
         (["--texts", tmp_path / "none.txt"], 1, "none.txt does not exist"),
         (["--texts", tmp_path], 2, "is a directory"),
-        (["--texts", file, "--precision", "fp32"], 2, "pass --precision auto or "),
+        (["--texts", file, "--precision", "fp32"], 2, "--texts compares with fp32 itself: "),
         (["--json"], 2, "--json goes with --texts FILE"),
     ]:
         assert run(["verify", "./no-such-model", *map(str, arguments)]) == code
         assert message in " ".join(capsys.readouterr().err.replace("│", "").split())
 
 
-def test_where_auto_means_fp32_other_precisions_are_named(tiny_checkpoint, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("int8", "remedy"), [(True, "pass --precision int8\n"), (False, "this processor computes in nothing else\n")]
+)
+def test_where_auto_means_fp32_what_works_is_named(int8, remedy, tiny_checkpoint, tmp_path, capsys, monkeypatch):
     # A processor without bfloat16, as this one may have it.
+    monkeypatch.setattr(processor, "has_bf16", lambda: False)
+    monkeypatch.setattr(processor, "has_int8", lambda: int8)
     monkeypatch.setattr(options, "load_model", lambda name, *_: M3Model.load(name, precision="fp32"))
     assert run(["verify", str(tiny_checkpoint), "--texts", str(texts_file(tmp_path, "txt"))]) == 1
-    err = capsys.readouterr().err
-    assert re.search(
-        r"auto means fp32 on this processor, which leaves nothing to compare: pass --precision .*bf16", err
-    )
+    assert f"auto means fp32 here, which leaves nothing to compare: {remedy}" in capsys.readouterr().err

@@ -17,15 +17,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from random_checkpoint import write_random_checkpoint
 from sample_texts import SENTENCES
 from trivec import M3Model
 from trivec.cache_folder import default_cache_folder
 from trivec.checkpoint import Checkpoint, StoredTensor, converted_cache, open_checkpoint
-from trivec.checkpoint.converted_cache import ConvertedCache
+from trivec.checkpoint.converted_cache import Cleared, ConvertedCache
+from trivec.engines.processor import has_int8
 
 Tensors = Iterator[tuple[str, StoredTensor]]
+needs_int8 = pytest.mark.skipif(not has_int8(), reason="this processor does not multiply 8-bit numbers natively")
+needs_posix = pytest.mark.skipif(os.name != "posix", reason="needs signals and limits of POSIX")
 
 
 def to_bfloat16(source: Checkpoint) -> Tensors:
@@ -51,6 +55,9 @@ class Loading:
         tensors = self.cache.load_or_convert(source, precision, convert)
         assert_converted(tensors, source)
         return tensors
+
+    def entry_folders(self) -> list[Path]:
+        return sorted(path for path in self.cache.folder.glob("*-*") if path.is_dir())
 
     @property
     def entry(self) -> Path:
@@ -242,6 +249,21 @@ def test_a_mapped_entry_outlives_its_file(load: Loading, model: Path, monkeypatc
     assert_converted(second, source)
 
 
+def test_clearing_twice_at_once_is_no_error(load: Loading, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for precision in ("bf16", "int8"):
+        load(model, precision)
+    first, lock = load.entry_folders()[0], ConvertedCache._lock
+
+    def another_is_quicker(cache: ConvertedCache, folder: Path, timeout: float = -1) -> FileLock:
+        shutil.rmtree(first, ignore_errors=True)
+        return lock(cache, folder, timeout)
+
+    monkeypatch.setattr(ConvertedCache, "_lock", another_is_quicker)
+    assert load.cache.clear().freed > 0
+    assert load.entry_folders() == []
+
+
+@needs_int8
 def test_a_model_from_the_cache_gives_the_same_vectors(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -324,12 +346,15 @@ def test_of_two_threads_one_converts(load: Loading, model: Path) -> None:
         assert_converted(tensors, source)
 
 
+@needs_posix
 def test_what_a_killed_process_leaves_is_cleaned_up(load: Loading, model: Path, tmp_path: Path) -> None:
     process = start(model, load, tmp_path / "count", seconds=600)
     wait_for(tmp_path / "count")
     # What another process is writing stays, whatever this one does.
     load(model, "int8")
-    assert load.cache.clear() > 0
+    cleared = load.cache.clear()
+    assert cleared.freed > 0
+    assert cleared.being_written == 1
     assert len(list(load.cache.folder.rglob("*.partial"))) == 1
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -345,13 +370,25 @@ def test_where_nothing_can_be_stored_it_is_converted_in_memory(model: Path, tmp_
     (tmp_path / "file").touch()
     load = Loading(tmp_path / "file" / "converted")
     for conversions in (1, 2):
-        with pytest.warns(UserWarning, match=r"cannot be kept in .*/file/converted .*TRIVEC_CACHE.*use_cache=False"):
+        with pytest.warns(
+            UserWarning, match=r"cannot be kept in .*/file/converted .*TRIVEC_CACHE.*use_cache=False.*--no-cache"
+        ):
             load(model)
         assert load.conversions == conversions
     assert load.cache.entries() == []
-    assert load.cache.clear() == 0
+    assert load.cache.clear() == Cleared(freed=0, being_written=0)
 
 
+@needs_int8
+def test_the_warning_points_at_who_loads(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TRIVEC_CACHE", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match="cannot be kept") as warned:
+        M3Model.load(model, precision="int8").close()
+    assert [warning.filename for warning in warned] == [__file__]
+
+
+@needs_posix
 def test_a_full_disk_leaves_nothing_and_converts_in_memory(model: Path, tmp_path: Path) -> None:
     """A limit on the size of files stands in for the full disk: both make writing fail in the middle."""
     code = """if True:
@@ -385,6 +422,7 @@ def test_a_conversion_that_fails_on_its_own_is_no_matter_of_the_cache(load: Load
             load.cache.load_or_convert(source, "int8", convert)
 
 
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="needs the command sha256sum")
 def test_entries_say_what_they_are(load: Loading, model: Path) -> None:
     assert load.cache.entries() == []
     load(model)
@@ -412,7 +450,7 @@ def test_garbage_in_the_folder_is_passed_over(load: Loading, model: Path, caplog
     load(model)
     assert load.conversions == 1
     held = sum(file.stat().st_size for file in entry.parent.iterdir()) + len(b"garbage")
-    assert load.cache.clear() == held
+    assert load.cache.clear() == Cleared(freed=held, being_written=0)
     assert load.cache.entries() == []
     assert (load.cache.folder / "letter.txt").exists()
     assert (load.cache.folder / "mine" / "0.1.safetensors").exists()
@@ -429,3 +467,36 @@ def test_the_folder_is_the_users_to_choose(tmp_path: Path, monkeypatch: pytest.M
     assert ConvertedCache().folder == tmp_path / "xdg" / "trivec" / "converted"
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     assert default_cache_folder() == tmp_path / "home" / ".cache" / "trivec"
+    monkeypatch.setenv("TRIVEC_CACHE", "~/mine")
+    assert default_cache_folder() == tmp_path / "home" / "mine"
+
+
+@pytest.fixture
+def no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without HOME and account, as containers run under any number."""
+    pytest.importorskip("pwd", reason="elsewhere a home folder is found by other means")
+    for name in ("HOME", "XDG_CACHE_HOME", "TRIVEC_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 9)
+
+
+@pytest.mark.usefixtures("no_home")
+@pytest.mark.parametrize("named", [None, "~/mine"])
+def test_without_a_home_it_is_converted_in_memory(
+    named: str | None, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if named is not None:
+        monkeypatch.setenv("TRIVEC_CACHE", named)
+    source = open_checkpoint(model)
+    with pytest.warns(UserWarning, match=r"cannot be kept \(.* names no home folder: .*use_cache=False"):
+        assert_converted(ConvertedCache().load_or_convert(source, "bf16", lambda: to_bfloat16(source)), source)
+    with pytest.raises(FileNotFoundError, match="set TRIVEC_CACHE"):
+        ConvertedCache().entries()
+
+
+@pytest.mark.usefixtures("no_home")
+def test_without_a_home_a_folder_can_be_named(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIVEC_CACHE", str(tmp_path))
+    source = open_checkpoint(model)
+    ConvertedCache().load_or_convert(source, "bf16", lambda: to_bfloat16(source))
+    assert len(ConvertedCache().entries()) == 1

@@ -8,6 +8,11 @@
       digests/                           checksums of files, so that a file that has not changed is hashed once
 
 Knows how to keep an entry whole, current and private to one writer; knows nothing about how tensors are converted.
+
+Limits. Mapped tensors outlive their file on a local disk under POSIX only: where machines share a network disk, each
+needs a TRIVEC_CACHE of its own. Two versions of trivec that share a folder replace each other's entries. Nothing is
+evicted: every checkpoint converted stays until `clear`. Without remembered checksums in a folder that cannot be written
+to, every load hashes checkpoint and entry, 3.4 GB for BGE-M3.
 """
 
 from __future__ import annotations
@@ -30,13 +35,15 @@ from filelock import FileLock, Timeout
 
 from trivec import __version__
 from trivec.cache_folder import default_cache_folder
+from trivec.caller import level_of_the_caller
 from trivec.checkpoint.folder import Checkpoint
 from trivec.checkpoint.safetensors_file import read_metadata, read_safetensors, write_safetensors
 from trivec.checkpoint.tensors import StoredTensor
 from trivec.errors import CheckpointError
 
 _ENTRY_FOLDER = re.compile(r"[0-9a-f]{32}-[a-z0-9]+")
-# Longer than the steps in which file systems advance their clock: a file that changes after this long shows it.
+# Longer than the steps in which today's Linux file systems advance their clock: there, a file that changes after this
+# long shows it. A file system with a coarser clock (FAT: 2 s, some network disks: 1 s) may hide a change of equal size.
 _CLOCK_STEP = 0.02  # seconds
 _logger = logging.getLogger(__name__)
 
@@ -62,18 +69,36 @@ class ConvertedModel:
     path: Path
 
 
+@dataclass(frozen=True)
+class Cleared:
+    """What clearing the cache did.
+
+    Attributes:
+        freed: Bytes that were deleted.
+        being_written: Entries that were left, as another process or thread is writing them.
+    """
+
+    freed: int
+    being_written: int
+
+
 class ConvertedCache:
     """Converted checkpoints on disk, found by the content of their weights, the precision and trivec's version.
 
-    Any number of processes may use a folder at once. A process keeps the tensors it has mapped, also when their entry
-    is replaced or deleted.
+    Any number of processes may use a folder at once. On a local POSIX disk, a process keeps the tensors it has mapped,
+    also when their entry is replaced or deleted.
 
     Args:
         folder: Made when something is first stored; `converted` in trivec's cache folder if None.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = default_cache_folder() / "converted" if folder is None else folder
+        self._folder = folder
+
+    @property
+    def folder(self) -> Path:
+        """Where the entries lie. Raises FileNotFoundError if that takes a home folder, and the user has none."""
+        return default_cache_folder() / "converted" if self._folder is None else self._folder
 
     def load_or_convert(
         self, source: Checkpoint, precision: str, convert: Callable[[], Iterable[tuple[str, StoredTensor]]]
@@ -89,7 +114,11 @@ class ConvertedCache:
             convert: Gives names and tensors one after another. They may depend on the checkpoint's encoder, config
                 and tokenizer alone. Called once, or again if storing failed.
         """
-        path = self.folder / f"{self._content(source)}-{precision}" / f"{__version__}.safetensors"
+        try:
+            folder = self.folder
+        except FileNotFoundError as error:
+            return _convert_in_memory(convert, f"({error})")
+        path = folder / f"{self._content(source)}-{precision}" / f"{__version__}.safetensors"
         stored = self._load(path)
         if stored is not None:
             return stored
@@ -99,13 +128,7 @@ class ConvertedCache:
                 # Whoever held the lock may have done the work.
                 return self._load(path) or self._convert(path, source, precision, convert)
         except (OSError, NotImplementedError) as error:  # the latter where a file system has no locks
-            tensors = dict(convert())
-            warnings.warn(
-                f"the converted model cannot be kept in {self.folder} ({error}), so every load converts it again: "
-                "set TRIVEC_CACHE to a folder that can be written to, or switch this off with use_cache=False",
-                stacklevel=2,
-            )
-            return tensors
+            return _convert_in_memory(convert, f"in {folder} ({error})")
 
     def entries(self) -> list[ConvertedModel]:
         """List what is stored; files that are no entry are passed over."""
@@ -120,22 +143,22 @@ class ConvertedCache:
                     _logger.info("%s is no converted model (%s)", path, error)
         return found
 
-    def clear(self) -> int:
-        """Delete every entry but those that another process is writing now.
-
-        Returns:
-            The bytes freed.
+    def clear(self) -> Cleared:
+        """Delete every entry but those that are being written now.
 
         Raises:
             OSError: A file cannot be deleted.
         """
-        freed = 0
+        freed = being_written = 0
         for folder in self._entry_folders():
-            with suppress(Timeout), self._lock(folder, timeout=0):
-                freed += sum(file.stat().st_size for file in folder.iterdir())
-                shutil.rmtree(folder)
+            try:
+                with self._lock(folder, timeout=0), suppress(FileNotFoundError):  # gone: another `clear` was quicker
+                    freed += sum(file.stat().st_size for file in folder.iterdir())
+                    shutil.rmtree(folder)
+            except Timeout:
+                being_written += 1
         shutil.rmtree(self.folder / "digests", ignore_errors=True)
-        return freed
+        return Cleared(freed, being_written)
 
     def _entry_folders(self) -> Iterator[Path]:
         if self.folder.is_dir():
@@ -223,6 +246,16 @@ class ConvertedCache:
             except OSError as error:
                 _logger.info("the checksum of %s cannot be kept (%s)", file, error)
         return digest
+
+
+def _convert_in_memory(convert: Callable[[], Iterable[tuple[str, StoredTensor]]], why: str) -> dict[str, StoredTensor]:
+    tensors = dict(convert())
+    warnings.warn(
+        f"the converted model cannot be kept {why}, so every load converts it again: set TRIVEC_CACHE to a folder that "
+        "can be written to, or switch this off with use_cache=False (on the command line: --no-cache)",
+        stacklevel=level_of_the_caller(),
+    )
+    return tensors
 
 
 def _state(file: Path) -> dict[str, int]:

@@ -59,7 +59,9 @@ def clear() -> None:
     from trivec.checkpoint.converted_cache import ConvertedCache
 
     cache = ConvertedCache()
-    typer.echo(f"freed {_megabytes(cache.clear())} in {cache.folder}")
+    cleared = cache.clear()
+    left = f"; left {cleared.being_written} that another process is writing" if cleared.being_written else ""
+    typer.echo(f"freed {_megabytes(cleared.freed)} in {cache.folder}{left}")
 
 
 def _megabytes(size: int) -> str:

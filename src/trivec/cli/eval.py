@@ -106,7 +106,9 @@ def evaluate(
     cache_dir: Annotated[
         Path | None,
         typer.Option(
-            file_okay=False, help="Where encodings are kept. Default: trivec/evaluation in the user's cache folder."
+            file_okay=False,
+            help="Where encodings are kept. Default: evaluation in the folder that TRIVEC_CACHE names, "
+            "else trivec/evaluation in the user's cache folder.",
         ),
     ] = None,
     no_cache: Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import platform
 import sys
 from typing import Annotated, Any
 
@@ -45,7 +46,7 @@ def info(
 
 def _facts(model: str, revision: str | None, offline: bool) -> dict[str, Any]:
     from trivec.checkpoint import open_checkpoint
-    from trivec.engines.processor import cpu_precision, has_int8
+    from trivec.engines.processor import cpu_precision
     from trivec.tokenizer import M3Tokenizer
 
     checkpoint = open_checkpoint(model, revision=revision, local_files_only=offline)
@@ -75,12 +76,18 @@ def _facts(model: str, revision: str | None, offline: bool) -> dict[str, Any]:
             if precision == "bf16"
             else "the processor has neither AMX nor AVX512-BF16"
         ),
-        "int8": (
-            "the fastest here, if asked for: the processor multiplies 8-bit numbers natively (AMX or VNNI)"
-            if has_int8()
-            else f"refused: the processor has neither AMX nor VNNI, and {precision} is the fastest here"
-        ),
+        "int8": _int8(),
     }
+
+
+def _int8() -> str:
+    from trivec.engines.processor import has_int8
+
+    if has_int8():
+        return "only if asked for: the processor multiplies 8-bit numbers natively"
+    if platform.system() == "Linux":
+        return "refused: the processor does not multiply 8-bit numbers natively (it has neither AMX nor VNNI)"
+    return "refused: whether the processor multiplies 8-bit numbers natively cannot be asked on this system"
 
 
 def _readable(value: Any) -> str:

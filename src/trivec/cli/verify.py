@@ -77,9 +77,8 @@ def verify(
             _compare_with_published(loaded)
         return
     precision = precision or options.Precision.auto
-    others = [each.value for each in options.Precision if each is not _EXACT]
     if precision is _EXACT:
-        raise typer.BadParameter(f"--texts compares with fp32 itself: pass --precision {' or '.join(others)}")
+        raise typer.BadParameter(f"--texts compares with fp32 itself: {_other_precisions(device, engine)}")
     from trivec.documents import DocumentError, read_texts
     from trivec.drift import measure_drift
     from trivec.errors import DeviceError
@@ -89,11 +88,8 @@ def verify(
         raise DocumentError(f"{texts} holds no text to compare fp32 with {precision.value} on")
     with options.load_model(model, precision, device, engine, revision, offline, threads, no_cache) as other:
         if other.precision == _EXACT.value:
-            others.remove(precision.value)
-            raise DeviceError(
-                f"{precision.value} means fp32 on this processor, which leaves nothing to compare: "
-                f"pass --precision {' or '.join(others)}"
-            )
+            remedy = _other_precisions(device, engine)
+            raise DeviceError(f"{precision.value} means fp32 here, which leaves nothing to compare: {remedy}")
         with options.load_model(model, _EXACT, device, engine, revision, offline, threads, no_cache) as exact:
             read = [document.text for document in documents]
             drift = measure_drift(exact, other, read, show_progress=reporting.stderr.is_terminal)
@@ -109,6 +105,18 @@ def verify(
 
         Console().print(_table(drift))
     reporting.say(_summary(drift, other.precision, reporting.printable(worst)))
+
+
+def _other_precisions(device: str | None, engine: options.Engine) -> str:
+    """Say which precisions but fp32 would not be refused."""
+    from trivec.engines.processor import has_bf16, has_int8
+    from trivec.engines.selection import choose_engine
+
+    kind, _ = choose_engine(engine.value, device.split(",") if device else None)
+    if kind == "torch":  # which computes in bf16 too, but not on every GPU
+        return "pass --precision fp16"
+    there = [name for name, has in (("bf16", has_bf16), ("int8", has_int8)) if has()]
+    return f"pass --precision {' or '.join(there)}" if there else "this processor computes in nothing else"
 
 
 def _compare_with_published(model: M3Model) -> None:
