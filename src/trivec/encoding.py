@@ -6,7 +6,6 @@ tokenized in a second thread. Knows the tokenizer and the engine only by what th
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from trivec.caller import level_of_the_caller
 from trivec.embeddings import M3Embeddings
 from trivec.engines import EncodedBatch, Engine, Heads
 from trivec.sparse import SparseMatrix, stack_rows
@@ -99,7 +99,7 @@ def encode_windows(
             seen += len(window.token_ids)
             truncated += window.truncated
     if truncated:
-        warnings.warn(TruncationWarning(truncated, seen, settings.max_length), stacklevel=_level_of_the_caller())
+        warnings.warn(TruncationWarning(truncated, seen, settings.max_length), stacklevel=level_of_the_caller())
 
 
 def empty_embeddings(heads: Heads, dense_dim: int, vocabulary_size: int) -> M3Embeddings:
@@ -150,14 +150,6 @@ def _windows(texts: Iterable[str], token_vectors: bool) -> Iterator[tuple[list[s
     except Exception as error:  # the caller's iterable may raise anything: what came before it is encoded first
         failure = error
     yield window, True, failure
-
-
-def _level_of_the_caller() -> int:
-    """Return the `stacklevel` at which a warning raised by the calling function points at the user's own code."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).split(".")[0] == "trivec":
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 def _encode_window(
