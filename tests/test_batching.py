@@ -49,4 +49,4 @@ def test_a_few_texts_are_padded_by_a_few_tokens(lengths: list[int]) -> None:
 
 
 def test_short_texts_share_batches() -> None:
-    assert len(plan_batches(CORPORA["short queries"], 4096)) <= 32  # 64 would be 16 texts a batch
+    assert len(plan_batches(CORPORA["short queries"], 4096)) <= 16  # 64 would be 16 texts a batch

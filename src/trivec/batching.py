@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 # What one more batch costs, in tokens of padding: all weights are read from memory once more, and kernels are made
 # for its shape.
-_BATCH_COST = 32
+_BATCH_COST = 48
 
 
 def plan_batches(lengths: npt.NDArray[np.integer], token_budget: int) -> list[npt.NDArray[np.intp]]:
