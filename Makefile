@@ -3,8 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
+# Everything at the versions that constraints/ lists for this Python, hatchling in pip's build environment included; a
+# Python without a list gets the newest.
+PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+listed = $(wildcard constraints/$(1)-$(PYTHON_VERSION).txt)
+install = PIP_CONSTRAINT='$(call listed,$(1))' PIP_BUILD_CONSTRAINT='$(call listed,$(1))' \
+	$(2)/bin/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint parity slow clean
+.PHONY: demo test lowest lint parity slow newest constraints clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python examples/demo.py $(DEMO)
@@ -26,16 +32,25 @@ parity: .venv-parity/installed
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
 
-$(VENV)/installed: pyproject.toml
+# The suite against the newest releases of everything trivec depends on, so that a break is seen before a user sees it.
+newest:
+	$(PYTHON) -m venv --clear .venv-newest
+	.venv-newest/bin/pip install --quiet --disable-pip-version-check '.[eval,milvus,parquet]' pytest pandas mypy
+	.venv-newest/bin/python -m pytest
+
+# Writes constraints/ anew from what pip installs today; then `make test parity` shows whether it holds.
+constraints:
+	$(PYTHON) tools/constraints.py
+
+$(VENV)/installed: pyproject.toml $(call listed,dev)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(call install,dev,$(VENV)) --editable '.[dev]'
 	touch $@
 
-.venv-parity/installed: pyproject.toml
+.venv-parity/installed: pyproject.toml constraints/parity.in $(call listed,parity)
 	$(PYTHON) -m venv .venv-parity
-	.venv-parity/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
-	.venv-parity/bin/pip install --quiet --disable-pip-version-check FlagEmbedding==1.4.2 pymilvus.model==0.3.4 'pytest>=8' --editable '.[train]'
+	$(call install,parity,.venv-parity) --requirement constraints/parity.in --editable '.[train]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-parity build
+	rm -rf $(VENV) .venv-parity .venv-newest build
