@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -102,17 +103,66 @@ def test_index_that_leaves_the_folder_is_refused(copied: Path) -> None:
         ({"num_hidden_layers": 3}, r"has 2 layers, config\.json says 3"),
         ({"num_hidden_layers": 1}, r"has 2 layers, config\.json says 1"),
         ({"num_hidden_layers": 10**9}, r"has 2 layers, config\.json says 1000000000"),
-        ({"num_hidden_layers": 0}, "a model without size"),
         ({"pad_token_id": 7}, r"has <pad> at 1, config\.json says pad_token_id 7"),
-        ({"hidden_size": float("inf")}, "is no number"),
         ({"num_attention_heads": 5}, "not a multiple of num_attention_heads 5"),
-        ({"vocab_size": "many"}, "is no number"),
+        ({"max_position_embeddings": 3}, r"max_position_embeddings 3 leaves no position.*pad_token_id 1"),
     ],
 )
 def test_config_that_does_not_fit(copied: Path, values: dict[str, object], message: str) -> None:
     edit_config(copied, **values)
     with pytest.raises(CheckpointError, match=message):
         M3Model.load(copied)
+
+
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "pad_token_id",
+)
+NO_NUMBERS = (True, 2.7, "4", None, [4], {}, float("inf"), float("nan"), -1, 10**30)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_are_whole_numbers(copied: Path, name: str) -> None:
+    """A value that only looks like the right one (4.0, true where 1 stands) gives wrong vectors in silence."""
+    right = json.loads((copied / "config.json").read_text())[name]
+    for value in (*NO_NUMBERS, float(right), str(right)):
+        edit_config(copied, **{name: value})
+        with pytest.raises(CheckpointError, match=rf"config\.json has {name} = .*, expected a whole number"):
+            open_checkpoint(copied)
+
+
+@pytest.mark.parametrize(
+    "value", [0, -1e-5, 1e30, 1e-300, float("inf"), float("nan"), "7", "1e-05", True, None, [1e-5]]
+)
+def test_the_epsilon_of_layer_norms_is_a_small_number(copied: Path, value: object) -> None:
+    edit_config(copied, layer_norm_eps=value)
+    with pytest.raises(CheckpointError, match=r"config\.json has layer_norm_eps = .*, expected a number from 1e-12"):
+        open_checkpoint(copied)
+
+
+@pytest.mark.parametrize(
+    "own",
+    ["x", [], 7, {"fusion_weights": "123"}, {"fusion_weights": [1, 2]}, {"fusion_weights": [1, True, 1]}]
+    + [{"fusion_weights": [1, weight, 1]} for weight in (-1, float("nan"), float("inf"), "1", None)]
+    + [{"fusion_weights": [0, 0, 0]}],
+)
+def test_fusion_weights_are_three_numbers(copied: Path, own: object) -> None:
+    edit_config(copied, trivec=own)
+    with pytest.raises(CheckpointError, match=r"config\.json has trivec = .*three numbers"):
+        open_checkpoint(copied)
+
+
+def test_a_message_about_nonsense_is_short(copied: Path) -> None:
+    edit_config(copied, hidden_act="x" * 10**5, model_type="xlm-roberta")
+    with pytest.raises(CheckpointError) as refused:
+        open_checkpoint(copied)
+    assert len(str(refused.value)) < 500
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"\xff\xfe"])
@@ -122,10 +172,51 @@ def test_broken_config(copied: Path, content: bytes) -> None:
         M3Model.load(copied)
 
 
-def test_git_lfs_pointer(copied: Path) -> None:
-    (copied / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
-    with pytest.raises(CheckpointError, match=r"Git LFS pointer.*git lfs pull"):
+EVERY_FILE = ("config.json", "tokenizer.json", "model.safetensors", "sparse_linear.pt", "colbert_linear.pt")
+
+
+@pytest.mark.parametrize("name", EVERY_FILE)
+def test_git_lfs_pointer(copied: Path, name: str) -> None:
+    (copied / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
+    with pytest.raises(CheckpointError, match=rf"{name} is a Git LFS pointer.*git lfs pull"):
         M3Model.load(copied)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("name", EVERY_FILE)
+def test_only_regular_files_are_read(copied: Path, name: str) -> None:
+    """A pipe nobody writes to would be waited for without end, a device read until memory is full."""
+    others = {
+        "named pipe": os.mkfifo,
+        "device": lambda path: path.symlink_to("/dev/zero"),
+        "folder": Path.mkdir,
+        "link to": lambda path: path.symlink_to("nowhere"),
+    }
+    for kind, make in others.items():
+        if (copied / name).is_dir():
+            (copied / name).rmdir()
+        else:
+            (copied / name).unlink()
+        make(copied / name)
+        with pytest.raises(CheckpointError, match=rf"{name} is a {kind}"):
+            M3Model.load(copied)
+
+
+def test_a_pipe_among_shards_is_refused(tmp_path: Path) -> None:
+    folder = write_random_checkpoint(tmp_path / "m", weights="model.safetensors.index.json")
+    index = folder / "model.safetensors.index.json"
+    for file in (folder / "model-00002-of-00002.safetensors", index):
+        file.unlink()
+        os.mkfifo(file)
+        with pytest.raises(CheckpointError, match=rf"{file.name} is a named pipe"):
+            open_checkpoint(folder)
+
+
+def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:
+    folder = write_random_checkpoint(tmp_path / "m", weights="model.safetensors.index.json")
+    shutil.copyfile(folder / "model-00001-of-00002.safetensors", folder / "model-00002-of-00002.safetensors")
+    with pytest.raises(CheckpointError, match="another shard holds as well"):
+        open_checkpoint(folder)
 
 
 def test_tokenizer_of_another_model(copied: Path, tmp_path: Path) -> None:

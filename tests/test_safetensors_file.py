@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -90,6 +91,67 @@ def test_a_checkpoint_of_quantized_weights_is_refused(tiny_checkpoint: Path, tmp
     write_safetensors(folder / "model.safetensors", (dict(encoder) | {name: quantized}).items(), {})
     with pytest.raises(CheckpointError, match=rf"{name} is stored as I8, expected F32, F16 or BF16"):
         open_checkpoint(folder)
+
+
+def two_tensors(path: Path, **changes: object) -> Path:
+    """A file of two tensors of four float32 each, with `first`, `second` or the bytes of data changed."""
+    entry = {"dtype": "F32", "shape": [2, 2]}
+    header = {
+        "first": entry | {"data_offsets": [0, 16]} | changes.get("first", {}),
+        "second": entry | {"data_offsets": [16, 32]} | changes.get("second", {}),
+    }
+    encoded = json.dumps(header).encode()
+    path.write_bytes(len(encoded).to_bytes(8, "little") + encoded + bytes(changes.get("size", 32)))
+    return path
+
+
+BROKEN = {
+    "overlap": {"second": {"data_offsets": [12, 28]}, "size": 28},
+    "same bytes": {"second": {"data_offsets": [0, 16]}, "size": 16},
+    "gap": {"second": {"data_offsets": [20, 36]}, "size": 36},
+    "gap before": {"first": {"data_offsets": [4, 20]}, "second": {"data_offsets": [20, 36]}, "size": 36},
+    "more behind": {"size": 36},
+    "less behind": {"size": 28},
+    "wrong size": {"second": {"shape": [2, 1]}},
+    "wrong size of a type not read": {"second": {"dtype": "I64"}},
+    "negative sizes": {"second": {"shape": [-2, -2]}},
+    "negative offset": {"first": {"data_offsets": [-16, 0]}, "second": {"data_offsets": [0, 32], "shape": [2, 4]}},
+    "sizes with a fraction": {"second": {"shape": [2.5, 2]}},
+    "offsets as text": {"second": {"data_offsets": ["16", "32"]}},
+    "three offsets": {"second": {"data_offsets": [16, 24, 32]}},
+    "true": {"second": {"shape": [2, 2, True]}},
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_tensors_that_do_not_fill_the_file_are_refused(name: str, tmp_path: Path) -> None:
+    assert list(read_safetensors(two_tensors(tmp_path / "good.safetensors"))) == ["first", "second"]
+    with pytest.raises(CheckpointError, match=r"broken\.safetensors .*download it again"):
+        read_safetensors(two_tensors(tmp_path / "broken.safetensors", **BROKEN[name]))
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_the_safetensors_package_refuses_them_too(name: str, tmp_path: Path) -> None:
+    package = pytest.importorskip("safetensors")
+    package.safe_open(two_tensors(tmp_path / "good.safetensors"), framework="numpy")
+    with pytest.raises(package.SafetensorError):
+        package.safe_open(two_tensors(tmp_path / "broken.safetensors", **BROKEN[name]), framework="numpy")
+
+
+def test_a_name_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    path = two_tensors(tmp_path / "t.safetensors")
+    path.write_bytes(path.read_bytes().replace(b'"second"', b'"first" '))
+    with pytest.raises(CheckpointError, match="there twice"):
+        read_safetensors(path)
+
+
+def test_a_header_too_large_for_a_model_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "t.safetensors"
+    path.write_bytes((90_000_000).to_bytes(8, "little") + b"{")
+    with path.open("r+b") as file:
+        file.truncate(100_000_000)  # a hole, not data
+    with pytest.raises(CheckpointError, match=r"header of 90,000,000 bytes"):
+        read_safetensors(path)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -6,13 +6,17 @@ import builtins
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
 import pytest
 
+from random_checkpoint import write_random_checkpoint
 from trivec import M3Model
+from trivec.checkpoint import torch_file
 from trivec.checkpoint.torch_file import read_torch_file
 from trivec.errors import CheckpointError
 
@@ -125,3 +129,122 @@ def test_tensors_stay_inside_their_storage(tmp_path: Path) -> None:
     for stream in (tensor(24, 501, 2), tensor(-1, 4, 1), tensor(0, 4, -1), tensor(0, 1, 1, "7")):
         with pytest.raises(CheckpointError, match="damaged"):
             read_torch_file(write_archive(path, stream))
+
+
+BOMBS = {
+    # Fills a memo of 2 ** 31 places for one number.
+    "memo": b"\x80\x02Nr\xff\xff\xff\x7f.",
+    # Tuples of the one before twice: its hash, or its text in a message, takes 2 ** 200 steps.
+    "nested tuple as a key": b"\x80\x02})" + b"2\x86" * 200 + b"Ns.",
+    "nested tuple through the memo": b"\x80\x02})" + b"q\x01h\x01\x86" * 200 + b"Ns.",
+    "nested tuple as a reference": b"\x80\x02)" + b"q\x01h\x01\x86" * 200 + b"Q.",
+    "nested tuple as a shape": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n)" + b"q\x01h\x01\x86" * 200 + b"\x85R.",
+    # Copies of a dict, each a few bytes in the stream.
+    "copies": b"\x80\x02ccollections\nOrderedDict\nq\x00}("
+    + b"".join(b"M%c%cN" % (i % 256, i // 256) for i in range(9999))
+    + b"u\x85q\x01"
+    + b"h\x00h\x01R" * 9999
+    + b".",
+    "lists in lists": b"\x80\x02" + b"](" * 160_000 + b"e" * 160_000 + b".",
+    "a number of 100,000 digits": b"\x80\x02\x8b\x00\x00\x01\x00" + b"\xff" * 65_536 + b".",
+    "more bytes than there are": b"\x80\x04\x96\x00\x00\x00\x00\xff\x00\x00\x00.",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_pickles_that_cost_more_than_they_weigh_are_refused(name: str, tmp_path: Path) -> None:
+    path = write_archive(tmp_path / "sparse_linear.pt", BOMBS[name])
+    with pytest.raises(CheckpointError, match=r"sparse_linear\.pt (is damaged|holds a)") as refused:
+        read_torch_file(path)
+    assert len(str(refused.value)) < 500
+
+
+# Loads the model argv[1], which is refused, and prints the peak of memory that this took beyond what imports take.
+REFUSAL = """
+import resource, sys
+import numpy, openvino, zipfile
+from trivec import M3Model
+from trivec.errors import CheckpointError
+
+def peak_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+before = peak_mb()
+try:
+    M3Model.load(sys.argv[1])
+except CheckpointError as error:
+    print(int(peak_mb() - before), error)
+"""
+
+
+def peak_of_refusing(folder: Path) -> tuple[int, str]:
+    command = [sys.executable, "-c", REFUSAL, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    peak, message = done.stdout.split(" ", 1)
+    return int(peak), message
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted as Linux does")
+@pytest.mark.parametrize("member", ["data.pkl", "data/0", "byteorder", "other"])
+@pytest.mark.parametrize("weights", ["sparse_linear.pt", "pytorch_model.bin"])
+def test_a_zip_bomb_is_refused_before_it_is_inflated(weights: str, member: str, tmp_path: Path) -> None:
+    """A quarter of a gigabyte of zeros in a megabyte."""
+    folder = write_random_checkpoint(tmp_path / "m", weights="pytorch_model.bin")
+    names = [name for name in zipfile.ZipFile(folder / weights).namelist() if not name.endswith(f"/{member}")]
+    with zipfile.ZipFile(tmp_path / "bomb", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as bomb:
+        with bomb.open(f"archive/{member}", "w", force_zip64=True) as inflated:
+            for _ in range(256):
+                inflated.write(bytes(1 << 20))
+        with zipfile.ZipFile(folder / weights) as good:
+            for name in names:
+                bomb.writestr(name, good.read(name), zipfile.ZIP_STORED)
+    shutil.move(tmp_path / "bomb", folder / weights)
+    peak, message = peak_of_refusing(folder)
+    assert "is compressed in it" in message
+    assert peak <= 100
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted as Linux does")
+def test_a_directory_of_millions_is_refused_unread(tmp_path: Path) -> None:
+    folder = write_random_checkpoint(tmp_path / "m")
+    with zipfile.ZipFile(folder / "sparse_linear.pt", "w") as archive:
+        for number in range(50_000):
+            archive.writestr(f"{number}", b"")
+    peak, message = peak_of_refusing(folder)
+    assert "its directory has" in message
+    assert peak <= 100
+
+
+@pytest.mark.parametrize("weights", ["sparse_linear.pt", "colbert_linear.pt", "pytorch_model.bin"])
+def test_a_flipped_bit_is_noticed(weights: str, tmp_path: Path) -> None:
+    folder = write_random_checkpoint(tmp_path / "m", weights="pytorch_model.bin")
+    content = (folder / weights).read_bytes()
+    with zipfile.ZipFile(folder / weights) as archive:
+        begin = archive.getinfo("archive/data/0").header_offset + 30 + len("archive/data/0")
+    for offset, bit in ((0, 0), (3, 6), (7, 3)):
+        flipped = bytearray(content)
+        flipped[begin + offset] ^= 1 << bit
+        (folder / weights).write_bytes(flipped)
+        with pytest.raises(CheckpointError, match=rf"{weights} is truncated.*CRC-32.*download it again"):
+            M3Model.load(folder)
+
+
+def test_a_large_file_is_compared_with_its_checksums_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_file, "_QUICKLY_READ", 0)
+    monkeypatch.setenv("TRIVEC_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "pytorch_model.bin"
+    write_archive(path, tensor(0, 4, 1))
+    read_torch_file(path)
+    opened = []
+    real = zipfile.ZipFile.open
+    monkeypatch.setattr(
+        zipfile.ZipFile, "open", lambda self, name, *args: opened.append(name) or real(self, name, *args)
+    )
+    read_torch_file(path)
+    assert [getattr(name, "filename", name) for name in opened] == ["archive/data.pkl"]
+    flipped = bytearray(path.read_bytes())
+    flipped[flipped.rindex(bytes(64))] ^= 1
+    path.write_bytes(flipped)
+    for _ in range(2):  # a failure is not remembered as a success
+        with pytest.raises(CheckpointError, match="CRC-32"):
+            read_torch_file(path)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trivec.checkpoint.model_files import is_there, read_json_object
 from trivec.errors import CheckpointError
+
+# Beyond any size, position or id of a model.
+_MOST = 10**9
 
 
 @dataclass(frozen=True)
@@ -75,61 +79,94 @@ class M3Config:
         Raises:
             CheckpointError: The file is missing, no JSON object, lacks a value, or describes another architecture.
         """
-        values = _read_json_object(path)
+        if not is_there(path):
+            raise CheckpointError(
+                f"{path} is missing: {path.parent} is no model folder (expected config.json, tokenizer.json and "
+                "weights)"
+            )
+        values = read_json_object(path)
         model_type = values.get("model_type")
         if model_type != "xlm-roberta":
             raise CheckpointError(
-                f"{path} describes a model of type {model_type!r}; trivec runs 'xlm-roberta' checkpoints, "
+                f"{path} describes a model of type {reprlib.repr(model_type)}; trivec runs 'xlm-roberta' checkpoints, "
                 "which BGE-M3 and its fine-tunes are"
             )
         for name, wanted in (("hidden_act", "gelu"), ("position_embedding_type", "absolute")):
             if values.get(name, wanted) != wanted:
-                raise CheckpointError(f"{path} has {name} = {values[name]!r}; BGE-M3 and trivec use {wanted!r}")
-        try:
-            config = cls(
-                vocab_size=int(values["vocab_size"]),
-                hidden_size=int(values["hidden_size"]),
-                num_layers=int(values["num_hidden_layers"]),
-                num_heads=int(values["num_attention_heads"]),
-                intermediate_size=int(values["intermediate_size"]),
-                max_position_embeddings=int(values["max_position_embeddings"]),
-                type_vocab_size=int(values.get("type_vocab_size", 1)),
-                pad_token_id=int(values.get("pad_token_id", 1)),
-                layer_norm_eps=float(values.get("layer_norm_eps", 1e-5)),
-                fusion_weights=_fusion_weights(values),
+                raise CheckpointError(
+                    f"{path} has {name} = {reprlib.repr(values[name])}; BGE-M3 and trivec use {wanted!r}"
+                )
+        whole = _WholeNumbers(path, values)
+        config = cls(
+            vocab_size=whole("vocab_size", least=4),
+            hidden_size=whole("hidden_size", least=1),
+            num_layers=whole("num_hidden_layers", least=1),
+            num_heads=whole("num_attention_heads", least=1),
+            intermediate_size=whole("intermediate_size", least=1),
+            max_position_embeddings=whole("max_position_embeddings", least=1),
+            type_vocab_size=whole("type_vocab_size", least=1, default=1),
+            pad_token_id=whole("pad_token_id", least=0, default=1),
+            layer_norm_eps=_layer_norm_eps(path, values),
+            fusion_weights=_fusion_weights(path, values),
+        )
+        if config.max_length < 2:
+            raise CheckpointError(
+                f"{path}: max_position_embeddings {config.max_position_embeddings} leaves no position for a text "
+                f"beyond pad_token_id {config.pad_token_id}: download it again"
             )
-        except KeyError as error:
-            raise CheckpointError(f"{path} lacks {error.args[0]!r}: it is no complete XLM-RoBERTa config") from error
-        except (TypeError, ValueError, OverflowError) as error:
-            raise CheckpointError(f"{path} has a value that is no number ({error}): download it again") from error
-        if min(config.hidden_size, config.num_layers, config.intermediate_size) < 1 or config.max_length < 2:
-            raise CheckpointError(f"{path} describes a model without size ({config}): download it again")
-        if config.num_heads < 1 or config.hidden_size % config.num_heads:
+        if config.hidden_size % config.num_heads:
             raise CheckpointError(
                 f"{path}: hidden_size {config.hidden_size} is not a multiple of num_attention_heads {config.num_heads}"
             )
         return config
 
 
-def _fusion_weights(values: dict[str, Any]) -> tuple[float, float, float] | None:
-    stored = dict(values.get("trivec") or {}).get("fusion_weights")
+@dataclass(frozen=True)
+class _WholeNumbers:
+    """Takes whole numbers out of a config, and nothing that only looks like one: 2.7, true and "7" are damage."""
+
+    path: Path
+    values: dict[str, Any]
+
+    def __call__(self, name: str, *, least: int, default: int | None = None) -> int:
+        if name not in self.values and default is not None:
+            return default
+        if name not in self.values:
+            raise CheckpointError(f"{self.path} lacks {name!r}: it is no complete XLM-RoBERTa config")
+        value = self.values[name]
+        if type(value) is not int or not least <= value <= _MOST:
+            raise _bad_value(self.path, name, value, f"a whole number from {least} to {_MOST:,}")
+        return value
+
+
+def _layer_norm_eps(path: Path, values: dict[str, Any]) -> float:
+    value = values.get("layer_norm_eps", 1e-5)
+    # Zero divides by zero where all values are equal; what comes near the variance itself is a damaged exponent.
+    if type(value) not in (int, float) or not 1e-12 <= value <= 1e-2:
+        raise _bad_value(path, "layer_norm_eps", value, "a number from 1e-12 to 0.01 (BGE-M3: 1e-05)")
+    return float(value)
+
+
+def _fusion_weights(path: Path, values: dict[str, Any]) -> tuple[float, float, float] | None:
+    own = values.get("trivec")
+    stored = own.get("fusion_weights") if isinstance(own, dict) else own
     if stored is None:
         return None
+    if (
+        not isinstance(stored, list)
+        or len(stored) != 3
+        or not all(type(weight) in (int, float) and 0 <= weight <= _MOST for weight in stored)
+        or not any(stored)
+    ):
+        raise _bad_value(
+            path,
+            "trivec",
+            own,
+            'an object like {"fusion_weights": [1, 0.3, 1]}: three numbers of at least 0, not all 0',
+        )
     dense, sparse, colbert = map(float, stored)
     return dense, sparse, colbert
 
 
-def _read_json_object(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{path} is missing: {path.parent} is no model folder (expected config.json, tokenizer.json and weights)"
-        ) from error
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is no JSON ({error}): download it again") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} holds a JSON {type(values).__name__}, expected an object")
-    return values
+def _bad_value(path: Path, name: str, value: object, expected: str) -> CheckpointError:
+    return CheckpointError(f"{path} has {name} = {reprlib.repr(value)}, expected {expected}: download it again")

@@ -6,12 +6,13 @@ nothing about how they are computed with, nor where the folder came from.
 
 from __future__ import annotations
 
-import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from trivec.checkpoint.config import M3Config
+from trivec.checkpoint.model_files import is_there, read_json_object, read_start
 from trivec.checkpoint.safetensors_file import read_safetensors
 from trivec.checkpoint.tensors import WEIGHT_DTYPES, StoredTensor
 from trivec.checkpoint.torch_file import read_torch_file
@@ -28,7 +29,6 @@ HEAD_FILES = ("sparse_linear.pt", "colbert_linear.pt")
 TOKENIZER_FILE = "tokenizer.json"
 # What a checkpoint may put before the encoder's names: nothing (AutoModel), or the attribute of a task model.
 _PREFIXES = ("", "roberta.", "model.")
-_LFS_MARK = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Checkpoint:
             CheckpointError: A file is missing, damaged, truncated, mis-shaped or of another architecture.
         """
         config = M3Config.read(folder / "config.json")
-        if not (folder / TOKENIZER_FILE).is_file():
+        if not is_there(folder / TOKENIZER_FILE):
             raise CheckpointError(
                 f"{folder / TOKENIZER_FILE} is missing: copy it from the model's repository, or write it with "
                 "AutoTokenizer.from_pretrained(...).save_pretrained(...)"
@@ -85,7 +85,10 @@ class Checkpoint:
         files = _weight_files(folder)
         tensors: dict[str, StoredTensor] = {}
         for file in files:
-            tensors.update(_read_tensors(file))
+            of_file = _read_tensors(file)
+            if twice := tensors.keys() & of_file.keys():
+                raise CheckpointError(f"{file} holds {min(twice)!r}, which another shard holds as well: keep one")
+            tensors |= of_file
         return cls(
             folder=folder,
             config=config,
@@ -128,24 +131,24 @@ def shard_names(index: Path) -> list[str]:
         CheckpointError: The index is no JSON object with a `weight_map` of plain file names.
     """
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        if names and all(Path(name).name == name for name in names):
+        names = sorted(set(read_json_object(index)["weight_map"].values()))
+        if names and all(Path(name).name == name and name.isprintable() for name in names):
             return names
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index} is no index of weight shards ({error!r}): download it again") from error
-    raise CheckpointError(f"{index} must list shards as plain file names, got {names}")
+    raise CheckpointError(f"{index} must list shards as plain file names, got {reprlib.repr(names)}")
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:
     for name in WEIGHT_FILES:
         path = folder / name
-        if not path.is_file():
+        if not is_there(path):
             continue
         if not name.endswith(".index.json"):
             return (path,)
         shards = tuple(folder / shard for shard in shard_names(path))
         for shard in shards:
-            if not shard.is_file():
+            if not is_there(shard):
                 raise CheckpointError(f"{shard} is missing, though {path.name} lists it: download it")
         return shards
     raise CheckpointError(f"{folder} holds no weights: expected one of {', '.join(WEIGHT_FILES)}")
@@ -153,9 +156,7 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
 
 def _read_tensors(path: Path) -> dict[str, StoredTensor]:
     try:
-        with path.open("rb") as file:
-            if file.read(len(_LFS_MARK)) == _LFS_MARK:
-                raise CheckpointError(f"{path} is a Git LFS pointer, not the weights: run `git lfs pull` in its folder")
+        read_start(path, 64)  # no pointer in its place
         return read_safetensors(path) if path.suffix == ".safetensors" else read_torch_file(path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -169,7 +170,8 @@ def _encoder_tensors(
     prefix = next((p for p in _PREFIXES if p + anchor in tensors), None)
     if prefix is None:
         raise CheckpointError(
-            f"{where} has no tensor {anchor!r} (it starts with {sorted(tensors)[:3]}): not an XLM-RoBERTa encoder"
+            f"{where} has no tensor {anchor!r} (it starts with {reprlib.repr(sorted(tensors)[:3])}): "
+            "not an XLM-RoBERTa encoder"
         )
     layers = {
         name.removeprefix(f"{prefix}encoder.layer.").split(".")[0] for name in tensors if "encoder.layer." in name
@@ -191,12 +193,12 @@ def _encoder_tensors(
 
 
 def _read_head(path: Path, hidden_size: int, out_features: int | None = None) -> Linear | None:
-    if not path.is_file():
+    if not is_there(path):
         return None
     tensors = _read_tensors(path)
     if not {"weight", "bias"} <= tensors.keys():
         raise CheckpointError(
-            f"{path} holds {sorted(tensors)}, expected the tensors 'weight' and 'bias' of a linear layer"
+            f"{path} holds {reprlib.repr(sorted(tensors))}, expected the tensors 'weight' and 'bias' of a linear layer"
         )
     weight, bias = tensors["weight"], tensors["bias"]
     out = out_features or (weight.shape[0] if len(weight.shape) == 2 else 0)

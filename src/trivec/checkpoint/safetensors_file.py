@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from trivec.checkpoint.model_files import JSON_LIMIT
 from trivec.checkpoint.tensors import NUMPY_VIEW, StoredTensor
 from trivec.errors import CheckpointError
 
@@ -25,6 +26,14 @@ _HEADER_ROOM = 1 << 18
 _ALIGNMENT = 64
 # The format allows no gaps between tensors, so what aligns the next one is a tensor itself.
 _PADDING = "__padding__"
+_MOST_DIMENSIONS = 8
+# Bytes an element; types of fewer than 8 bits, which no model of ours has, are left out.
+_ITEM_SIZES = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
+    **dict.fromkeys(("U32", "I32", "F32"), 4),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 8),
+}
 
 
 def read_safetensors(path: Path) -> dict[str, StoredTensor]:
@@ -34,26 +43,20 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
         Every tensor in the file by name, as views of one private memory map.
 
     Raises:
-        CheckpointError: The file is truncated, or not a safetensors file.
+        CheckpointError: The file is truncated or not a safetensors file, or its tensors overlap or leave gaps.
     """
     with path.open("rb") as file:
         header, start, size = _read_header(path, file)
         # OpenVINO shares only arrays that could be written; a private map can, without touching the file.
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    tensors = {}
     try:
-        for name, entry in header.items():
-            if name == "__metadata__" or name.startswith(_PADDING):
-                continue
-            begin, end = (start + int(offset) for offset in entry["data_offsets"])
-            if not start <= begin <= end <= size:
-                raise CheckpointError(
-                    f"{path} is truncated: tensor {name} ends at byte {end:,}, the file at {size:,}; download it again"
-                )
-            tensors[name] = _view(mapped, begin, end, str(entry["dtype"]), tuple(map(int, entry["shape"])))
+        return {
+            name: _view(mapped, start + begin, start + end, dtype, shape)
+            for name, dtype, shape, begin, end in _laid_out(header, path, size - start)
+            if not name.startswith(_PADDING)
+        }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged_header(path, error) from error
-    return tensors
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -118,15 +121,60 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], int, int]:
         raise CheckpointError(f"{path} has {size} bytes and is no safetensors file: download it again")
     header_size = int.from_bytes(file.read(8), "little")
     start = 8 + header_size
-    if header_size > 100_000_000 or start > size:
+    if start > size:
         raise CheckpointError(f"{path} is no complete safetensors file ({size:,} bytes): download it again")
+    if header_size > JSON_LIMIT:
+        raise CheckpointError(
+            f"{path} has a safetensors header of {header_size:,} bytes, more than the {JSON_LIMIT:,} that one of a "
+            "model can have: download it again"
+        )
     try:
-        header = json.loads(file.read(header_size))
+        header = json.loads(file.read(header_size), object_pairs_hook=_without_repetition)
     except (ValueError, RecursionError) as error:
         raise _damaged_header(path, error) from error
     if not isinstance(header, dict):
         raise CheckpointError(f"{path} has a damaged safetensors header (no JSON object): download it again")
     return header, start, size
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("a name is there twice")
+    return values
+
+
+def _laid_out(header: dict[str, Any], path: Path, size: int) -> list[tuple[str, str, tuple[int, ...], int, int]]:
+    """Name, dtype, shape, begin and end of every tensor in file order; together they are all of the `size` bytes.
+
+    The format demands it, and its own reader refuses the rest: a damaged offset would show no other way.
+    """
+    tensors = []
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        dtype, shape, (begin, end) = str(entry["dtype"]), tuple(entry["shape"]), entry["data_offsets"]
+        if len(shape) > _MOST_DIMENSIONS:
+            raise ValueError(f"tensor {name} has {len(shape)} dimensions")
+        if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
+            raise ValueError(f"tensor {name} has sizes or offsets that are no whole numbers of at least 0")
+        if dtype in _ITEM_SIZES and end - begin != math.prod(shape) * _ITEM_SIZES[dtype]:
+            raise ValueError(f"{end - begin:,} bytes given to tensor {name} of shape {shape} and dtype {dtype}")
+        tensors.append((name, dtype, shape, begin, end))
+    tensors.sort(key=lambda tensor: tensor[3:])
+    reached = 0
+    for name, _dtype, _shape, begin, end in tensors:
+        if end > size:
+            raise CheckpointError(
+                f"{path} is truncated: tensor {name} ends at byte {end:,} of the data, the file at {size:,}; "
+                "download it again"
+            )
+        if begin != reached or end < begin:
+            raise ValueError(f"tensor {name} begins at byte {begin:,} of the data, the one before ends at {reached:,}")
+        reached = end
+    if reached != size:
+        raise ValueError(f"the tensors end at byte {reached:,} of the data, the file at {size:,}")
+    return tensors
 
 
 def _damaged_header(path: Path, error: Exception) -> CheckpointError:
@@ -138,7 +186,4 @@ def _view(mapped: mmap.mmap, begin: int, end: int, dtype: str, shape: tuple[int,
         # Integers, 8-bit floats and the like: kept as bytes; the model refuses them by name if it needs them.
         return StoredTensor(np.frombuffer(mapped, np.uint8, end - begin, begin), dtype)
     numpy_type = NUMPY_VIEW[dtype]
-    count = math.prod(shape)
-    if end - begin != count * numpy_type.itemsize:
-        raise ValueError(f"{end - begin:,} bytes given to a tensor of shape {shape} and dtype {dtype}")
-    return StoredTensor(np.frombuffer(mapped, numpy_type, count, begin).reshape(shape), dtype)
+    return StoredTensor(np.frombuffer(mapped, numpy_type, math.prod(shape), begin).reshape(shape), dtype)
