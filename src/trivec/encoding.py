@@ -6,6 +6,8 @@ tokenized in a second thread. Knows the tokenizer and the engine only by what th
 
 from __future__ import annotations
 
+import os
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,8 @@ from tqdm.auto import tqdm
 from trivec.caller import level_of_the_caller
 from trivec.embeddings import M3Embeddings
 from trivec.engines import EncodedBatch, Engine, Heads
+from trivec.errors import TrivecError
+from trivec.forks import no_fork_meanwhile
 from trivec.sparse import SparseMatrix, stack_rows
 from trivec.tokenizer import M3Tokenizer, TokenizedTexts
 
@@ -29,6 +33,9 @@ _WINDOW_CHARACTERS = 4_000_000
 _WINDOW_CHARACTERS_WITH_TOKEN_VECTORS = 100_000
 # A progress bar only appears on work that is still going after this many seconds.
 _PROGRESS_DELAY = 5.0
+
+if hasattr(os, "register_at_fork"):  # another thread may have held tqdm's lock, which every bar takes, shown or not
+    os.register_at_fork(after_in_child=lambda: tqdm.set_lock(threading.RLock()))
 
 
 class TruncationWarning(UserWarning):
@@ -93,9 +100,12 @@ def encode_windows(
     one `TruncationWarning` counts the texts that were cut to `settings.max_length`.
     """
     seen = truncated = 0
+    process = os.getpid()
     with progress_bar(total, "Encoding", "text", settings.show_progress) as progress:
         for window in _tokenized_windows(texts, tokenizer, settings):
             yield _encode_window(window, engine, settings, progress)
+            if os.getpid() != process:  # the thread that tokenizes ahead stayed behind
+                raise TrivecError("this stream was begun before the process was forked: call encode_stream in the child")
             seen += len(window.token_ids)
             truncated += window.truncated
     if truncated:
@@ -119,19 +129,24 @@ def _tokenized_windows(
     window, last, failure = next(windows)
     if last:  # a query, or a few texts: nothing to be ahead of, and a thread takes half a millisecond to start
         if window:
-            yield tokenizer.encode_batch(window, settings.max_length)
+            yield _tokenized(window, tokenizer, settings)
     else:
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="trivec-tokenizer") as pool:
-            ahead = pool.submit(tokenizer.encode_batch, window, settings.max_length)
+            ahead = pool.submit(_tokenized, window, tokenizer, settings)
             while not last:
                 window, last, failure = next(windows)
-                following = pool.submit(tokenizer.encode_batch, window, settings.max_length)
+                following = pool.submit(_tokenized, window, tokenizer, settings)
                 yield ahead.result()
                 ahead = following
             if window:
                 yield ahead.result()
     if failure is not None:
         raise failure
+
+
+def _tokenized(window: list[str], tokenizer: M3Tokenizer, settings: EncodingSettings) -> TokenizedTexts:
+    with no_fork_meanwhile():
+        return tokenizer.encode_batch(window, settings.max_length)
 
 
 def _windows(texts: Iterable[str], token_vectors: bool) -> Iterator[tuple[list[str], bool, Exception | None]]:
@@ -157,7 +172,13 @@ def _encode_window(
 ) -> M3Embeddings:
     batches: list[np.ndarray[Any, Any]] = []
     encoded: list[EncodedBatch] = []
-    for texts, vectors in engine.encode(window.token_ids, settings.heads, settings.token_budget):
+    computed = engine.encode(window.token_ids, settings.heads, settings.token_budget)
+    while True:
+        with no_fork_meanwhile():
+            batch = next(computed, None)
+        if batch is None:
+            break
+        texts, vectors = batch
         batches.append(texts)
         encoded.append(vectors)
         progress.update(len(texts))

@@ -6,7 +6,8 @@ Joins checkpoint, tokenizer, engine and the encoding path; computes nothing itse
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator, Sequence, Sized
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from trivec.embeddings import M3Embedding, M3Embeddings
 from trivec.encoding import EncodingSettings, checked_texts, empty_embeddings, encode_windows
 from trivec.engines import Engine, Heads
 from trivec.engines.selection import choose_engine, load_engine
-from trivec.errors import MissingHeadError
+from trivec.errors import DeviceError, MissingHeadError, TrivecError
+from trivec.forks import PerProcess, no_fork_meanwhile
 from trivec.scoring import colbert_score, combined_scores, dense_score, lexical_score
 from trivec.sparse import stack_rows
 from trivec.tokenizer import M3Tokenizer
@@ -45,14 +47,33 @@ class M3Model:
     colbert_score = staticmethod(colbert_score)
 
     def __init__(
-        self, name: str, checkpoint: Checkpoint, tokenizer: M3Tokenizer, engine: Engine, max_length: int
+        self,
+        name: str,
+        checkpoint: Checkpoint,
+        tokenizer: M3Tokenizer,
+        load: Callable[[], Engine],
+        max_length: int,
     ) -> None:
         self.name = name
         self.tokenizer = tokenizer
         self.max_length = max_length
-        self.precision = engine.precision
         self.checkpoint = checkpoint
-        self._engine = engine
+        self._closed = False
+        self._load = load
+        engine = self._load_engine()
+        self.precision = engine.precision
+        self._engines = PerProcess(engine, self._load_engine)
+
+    def _load_engine(self) -> Engine:
+        if self._closed:
+            raise TrivecError("the model is closed: load it again")
+        with no_fork_meanwhile():
+            return self._load()
+
+    @property
+    def _engine(self) -> Engine:
+        """This process's engine: a forked child loads its own when it first encodes, from the mapped checkpoint."""
+        return self._engines.get()
 
     @classmethod
     def load(
@@ -97,14 +118,24 @@ class M3Model:
             raise ValueError(f"precision={precision!r} is not one of {', '.join(map(repr, PRECISIONS))}")
         if num_threads is not None and num_threads < 1:
             raise ValueError(f"num_threads={num_threads} must be at least 1")
-        choose_engine(engine, device)  # before anything is downloaded
+        kind, _ = choose_engine(engine, device)  # before anything is downloaded
         checkpoint = open_checkpoint(name_or_path, cache_dir, revision, local_files_only)
         tokenizer = M3Tokenizer(checkpoint.tokenizer_file)
         tokenizer.check_fits(checkpoint.config.vocab_size, checkpoint.config.pad_token_id)
         limit = checkpoint.config.max_length
         max_length = limit if max_length is None else _within(max_length, limit)
-        loaded = load_engine(checkpoint, tokenizer, engine, device, precision, num_threads, use_cache)
-        return cls(str(name_or_path), checkpoint, tokenizer, loaded, max_length)
+        process = os.getpid()
+
+        def load() -> Engine:
+            if kind == "torch" and os.getpid() != process:
+                raise DeviceError(
+                    "this process was forked from one that had loaded the model with torch, which cannot be used "
+                    'again in a forked child: start processes by multiprocessing\'s "spawn" instead, or load no model '
+                    "before the fork (gunicorn: without --preload)"
+                )
+            return load_engine(checkpoint, tokenizer, engine, device, precision, num_threads, use_cache)
+
+        return cls(str(name_or_path), checkpoint, tokenizer, load, max_length)
 
     @property
     def dim(self) -> dict[str, int]:
@@ -265,7 +296,10 @@ class M3Model:
 
     def close(self) -> None:
         """Give the model's memory back; encoding afterwards is an error."""
-        self._engine.close()
+        self._closed = True
+        engine = self._engines.own()
+        if engine is not None:
+            engine.close()
 
     def __enter__(self) -> M3Model:
         return self

@@ -11,19 +11,25 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, issparse
 
 
 class SparseMatrix(csr_array):  # type: ignore[misc]
     """A CSR array of n x vocabulary whose rows, however taken, are 1 x vocabulary matrices, and whose `len()` is n.
 
     Since SciPy 1.15 a row of a plain csr_array is one-dimensional and its `len()` raises; pymilvus rejects such rows in
-    insert, search and AnnSearchRequest, and calls `len()` on a matrix it is given. Everything else is csr_array's.
+    insert, search and AnnSearchRequest, and calls `len()` on a matrix it is given. The rule: an index that names one
+    row by an int (`matrix[i]`, `matrix[i, columns]`) gives a matrix of one row. Every other index gives what csr_array
+    gives, a column by an int (`matrix[:, j]`) its one-dimensional array too, and so does everything else.
+
+    `scipy.sparse.vstack` and `hstack` always make plain csr_arrays: `SparseMatrix(vstack([a, b]))` has such rows again.
 
     Example:
         >>> matrix = SparseMatrix([[0, 2.0, 0], [1.0, 0, 3.0]])
-        >>> len(matrix), matrix[1].shape, [row.nnz for row in matrix]
-        (2, (1, 3), [1, 2])
+        >>> len(matrix), matrix[1].shape, matrix[1, [0, 2]].shape, [row.nnz for row in matrix]
+        (2, (1, 3), (1, 2), [1, 2])
+        >>> matrix
+        <SparseMatrix 2 x 3, float64, 3 weights>
     """
 
     def __len__(self) -> int:
@@ -33,12 +39,19 @@ class SparseMatrix(csr_array):  # type: ignore[misc]
         for i in range(len(self)):
             yield self._getrow(i)
 
+    def __repr__(self) -> str:
+        n, columns = self.shape
+        return f"<SparseMatrix {n} x {columns}, {self.dtype}, {self.nnz} weights>"
+
     def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, tuple) and len(key) == 2 and (key[1] is ... or repr(key[1]) == repr(slice(None))):
-            key = key[0]  # matrix[i, :] is matrix[i]
-        if np.ndim(key) == 0 and not isinstance(key, slice):
-            return self._getrow(operator.index(key))
-        return super().__getitem__(key)
+        row, rest = _row_named(key)
+        if row is not None and (not rest or (len(rest) == 1 and _is_everything(rest[0]))):
+            return self._getrow(row)
+        # A plain csr_array of the same memory: SciPy's indexing counts on what a length and two dimensions change.
+        found = csr_array((self.data, self.indices, self.indptr), shape=self.shape)[key]
+        if row is not None and issparse(found) and found.ndim == 1:
+            found = found.reshape(1, -1)
+        return SparseMatrix(found) if issparse(found) and found.ndim == 2 else found
 
     def __array__(self, *_args: Any, **_kwargs: Any) -> npt.NDArray[Any]:
         # To numpy a csr_array is a single object. Having a length, this one would pass for a sequence of itself.
@@ -46,13 +59,34 @@ class SparseMatrix(csr_array):  # type: ignore[misc]
         single[()] = self
         return single
 
+    def getrow(self, i: int) -> SparseMatrix:
+        """Return row i, 1 x vocabulary; a negative i counts from the end."""
+        return self._getrow(i)
+
     def _getrow(self, i: int) -> SparseMatrix:
-        n = len(self)
+        i, n = operator.index(i), len(self)
         if not -n <= i < n:
             raise IndexError(f"row {i} of a sparse matrix with {n} rows")
         start, end = self.indptr[i % n], self.indptr[i % n + 1]
         indptr = np.array([0, end - start], dtype=self.indptr.dtype)
         return SparseMatrix((self.data[start:end], self.indices[start:end], indptr), shape=(1, self.shape[1]))
+
+
+def _row_named(key: Any) -> tuple[int | None, tuple[Any, ...]]:
+    """Return the row that an index names by an int, None if by anything else, and what the index says besides."""
+    first, *rest = key if isinstance(key, tuple) and key else (key,)
+    if first is ... and len(rest) == 2:  # it stands for nothing
+        first, *rest = rest
+    if isinstance(first, (bool, np.bool_)) or np.ndim(first) != 0:
+        return None, ()
+    try:
+        return operator.index(first), tuple(rest)
+    except TypeError:
+        return None, ()
+
+
+def _is_everything(index: Any) -> bool:
+    return index is ... or (isinstance(index, slice) and (index.start, index.stop, index.step) == (None, None, None))
 
 
 def pool_lexical_weights(

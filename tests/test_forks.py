@@ -1,0 +1,133 @@
+"""A fork after loading: the child encodes, or is told at once what to do; nothing waits for ever."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sample_texts import SENTENCES
+from trivec import M3Model
+from trivec.errors import TrivecError
+
+TEXTS = [text for texts in SENTENCES.values() for text in texts]
+SECONDS = 60  # a child that has not answered by then never will
+
+
+def run(code: str, *arguments: object, **environment: str) -> str:
+    """Run code in an interpreter of its own, which may fork and hang; return what it wrote, its errors too."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+# The child ends as a server's worker does, freeing everything; a signal ends it if it hangs.
+FORK = """
+import os, signal, sys, warnings
+import numpy as np
+from trivec import M3Model
+from trivec.errors import TrivecError
+
+def in_child(work, ending=sys.exit):
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        work()
+        sys.stdout.flush()
+        ending(0)
+    _, status = os.waitpid(child, 0)
+    assert status == 0, f"the child ended with {status}"
+
+texts = ["a small boat crossed the lake", "la pluie tombe"] * 40
+"""
+
+
+@pytest.mark.parametrize("parallelism", [None, "true", "false"])
+def test_a_forked_child_encodes_and_ends(parallelism: str | None, tiny_checkpoint: Path) -> None:
+    environment = {} if parallelism is None else {"TOKENIZERS_PARALLELISM": parallelism}
+    code = """
+        model = M3Model.load(sys.argv[1], precision="fp32")
+        wanted = model.encode(texts)
+        def work():
+            vectors = model.encode(texts)
+            assert np.array_equal(vectors.dense, wanted.dense)
+            assert abs(vectors.sparse - wanted.sparse).max() == 0
+            print("encoded")
+        in_child(work)
+        in_child(lambda: in_child(work))
+        assert np.array_equal(model.encode(texts).dense, wanted.dense)
+    """
+    assert run(FORK + textwrap.dedent(code), tiny_checkpoint, **environment) == "encoded\nencoded\n"
+
+
+def test_a_forked_child_that_never_encodes_ends(tiny_checkpoint: Path) -> None:
+    code = """
+        with M3Model.load(sys.argv[1], precision="fp32") as model:
+            model.encode(texts, return_colbert_vecs=True)
+            in_child(lambda: None)
+            in_child(model.close)
+            assert len(model.encode(texts)) == len(texts)
+        def work():
+            try:
+                model.encode(texts)
+            except TrivecError as error:
+                print(error)
+        in_child(work)
+    """
+    assert run(FORK + textwrap.dedent(code), tiny_checkpoint) == "the model is closed: load it again\n"
+
+
+def test_a_stream_begun_before_the_fork_is_refused_in_the_child(tiny_checkpoint: Path) -> None:
+    code = """
+        model = M3Model.load(sys.argv[1], precision="fp32")
+        stream = model.encode_stream(texts * 20)
+        next(stream)
+        def work():
+            try:
+                list(stream)
+            except TrivecError as error:
+                print(error)
+        in_child(work)
+        print(len(list(stream)))
+    """
+    told, rest = run(FORK + textwrap.dedent(code), tiny_checkpoint).splitlines()
+    assert "begun before the process was forked" in told
+    assert int(rest) == 80 * 20 - 1
+
+
+def test_forks_while_other_threads_encode(tiny_checkpoint: Path) -> None:
+    code = """
+        import threading
+        model = M3Model.load(sys.argv[1], precision="fp32")
+        stop = threading.Event()
+        def encode():
+            while not stop.is_set():
+                model.encode(texts)
+        threads = [threading.Thread(target=encode) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for _ in range(int(sys.argv[2])):
+            in_child(lambda: model.encode(texts))
+        stop.set()
+        for thread in threads:
+            thread.join()
+    """
+    run(FORK + textwrap.dedent(code), tiny_checkpoint, 12)
