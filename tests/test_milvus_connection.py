@@ -54,9 +54,9 @@ def server(tmp_path):
 def test_a_server_with_token_and_database(tiny_model, server):
     MilvusClient(server, token=TOKEN).create_database("books")
     with M3Collection("texts", tiny_model, uri=server, token=TOKEN, db_name="books") as collection:
-        collection.add(["Alan Turing was born in London.", "", "A boat crossed the lake."])
+        collection.add(["Alan Turing was born in London.", "</s>", "A boat crossed the lake."])
         assert collection.search("A boat crossed the lake.", limit=1)[0].text == "A boat crossed the lake."
-        assert collection.search("", "sparse") == []
+        assert collection.search("</s>", "sparse") == []
     with M3Collection("texts", tiny_model, uri=server, token=TOKEN) as elsewhere:
         assert elsewhere.count() == 0
     with M3Collection("texts", tiny_model, uri=server, token=TOKEN, db_name="books") as again:

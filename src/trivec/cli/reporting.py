@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from functools import wraps
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -83,7 +83,7 @@ def warn(message: str) -> None:
     stderr.print(Text.assemble(("warning: ", "yellow"), safe(" ".join(message.split()))), soft_wrap=True)
 
 
-def counted(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+def counted(items: Iterable[T], description: str, total: int | None = None) -> Generator[T, None, None]:
     """Pass the items on, counting them on stderr where that is a terminal and the work is long."""
     from trivec.encoding import progress_bar  # loads NumPy, which `--help` must not
 
