@@ -131,7 +131,7 @@ def test_weighted_ranker_and_empty_results(trivec_command, notes, tiny_checkpoin
         (["search", "x", "--uri", "http://127.0.0.1:1"], "error: no Milvus server answers at http://127.0.0.1:1"),
         (["index", "notes", "--db", "nowhere"], "database 'nowhere'"),
         (["search", "x", "--uri", "milvus"], "error: 'milvus' is no Milvus URI"),
-        (["search", "x", "-m", "./missing"], "error: ./missing: no such folder"),
+        (["index", "notes", "-m", "./missing"], "error: ./missing: no such folder"),
         (["index", "missing.txt"], "error: missing.txt does not exist"),
         (["index", "records.jsonl"], "error: records.jsonl:1: no field 'text' for the text; the record has 'key'"),
         (["index", "notes", "--uri", "no/folder/x.db"], "does not exist"),

@@ -136,10 +136,10 @@ def test_a_wrong_filter_is_one_clear_line(filled, capfd):
 
 
 def test_a_query_without_lexical_weights_finds_nothing_in_sparse_and_dense_hits_in_hybrid(filled):
-    assert filled.search("", "sparse") == []
-    assert filled.search(["", TEXTS[0], ""], "sparse", limit=1)[1][0].text == TEXTS[0]
-    hits = filled.search("", "hybrid", limit=3)
-    assert [hit.id for hit in hits] == [hit.id for hit in filled.search("", "dense", limit=3)]
+    assert filled.search("</s>", "sparse") == []
+    assert filled.search(["</s>", TEXTS[0], "</s>"], "sparse", limit=1)[1][0].text == TEXTS[0]
+    hits = filled.search("</s>", "hybrid", limit=3)
+    assert [hit.id for hit in hits] == [hit.id for hit in filled.search("</s>", "dense", limit=3)]
     assert [hit.sparse_score for hit in hits] == [0, 0, 0]
 
 
@@ -151,12 +151,28 @@ def test_matched_words_add_up_to_the_sparse_score(filled):
 
 
 def test_a_document_without_lexical_weights_is_found_by_dense_and_never_by_sparse(collection):
-    collection.add([{"id": "blank", "text": " "}, {"id": "empty", "text": ""}, {"id": "words", "text": TEXTS[0]}])
+    collection.add(
+        [{"id": "end", "text": "</s>"}, {"id": "unknown", "text": "<unk>"}, {"id": "words", "text": TEXTS[0]}]
+    )
     assert collection.count() == 3
-    assert {hit.id for hit in collection.search("", "dense")} == {"blank", "empty", "words"}
-    assert {hit.id for hit in collection.search(TEXTS[0], "hybrid")} == {"blank", "empty", "words"}
+    assert {hit.id for hit in collection.search("</s>", "dense")} == {"end", "unknown", "words"}
+    assert {hit.id for hit in collection.search(TEXTS[0], "hybrid")} == {"end", "unknown", "words"}
     for query in TEXTS:
         assert {hit.id for hit in collection.search(query, "sparse")} <= {"words"}
+
+
+def test_blank_documents_are_left_out_and_a_blank_query_is_refused(collection):
+    collection.add([{"id": "was", "text": "a boat"}, {"id": "stays", "text": "a bridge"}])
+    blank = [{"id": "was", "text": " \n\t"}, {"id": "b", "text": ""}, {"id": "c", "text": "\u200b\u2028"}]
+    added = collection.add([*blank, {"id": "d", "text": "."}])
+    assert (added.written, added.blank) == (1, 3)
+    assert collection.known_ids(["was", "b", "c", "d", "stays"]) == {"d", "stays"}
+    indexed = index_documents(collection, [Document("e", ""), Document("f", "one")])
+    assert (indexed.documents, indexed.written, indexed.blank) == (2, 1, 1)
+    with pytest.raises(ValueError, match="the query is empty"):
+        collection.search(" ")
+    with pytest.raises(ValueError, match=r"queries\[1\] is empty"):
+        collection.search(["a boat", "\u200b"])
 
 
 def test_the_same_id_is_the_same_row(collection):

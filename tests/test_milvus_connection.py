@@ -1,10 +1,14 @@
 """Reaching Milvus: files, servers with tokens and databases, and collections that do not fit."""
 
 import base64
+import logging
+import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent import futures
+from contextlib import suppress
 
 import grpc
 import pytest
@@ -38,25 +42,94 @@ class _TokenCheck(grpc.ServerInterceptor):
         return grpc.unary_unary_rpc_method_handler(refuse)
 
 
-@pytest.fixture
-def server(tmp_path):
-    """The URI of a server on a port of this machine that asks for TOKEN: Milvus Lite's engine behind real gRPC."""
-    database = MilvusLite(str(tmp_path / "server"))
-    grpc_server = grpc.server(futures.ThreadPoolExecutor(4), interceptors=[_TokenCheck()])
+class _Requests(grpc.ServerInterceptor):
+    """Keeps the requests of a method, which must be answered by one message each."""
+
+    def __init__(self):
+        self.searches = []
+
+    def intercept_service(self, continuation, handler_call_details):
+        handler = continuation(handler_call_details)
+        if not handler_call_details.method.endswith("/Search"):
+            return handler
+
+        def answer(request, context):
+            self.searches.append(request)
+            return handler.unary_unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
+
+
+def start_server(database, port=0, interceptors=()):
+    """Milvus Lite's engine behind real gRPC on a port of this machine."""
+    # Without the option, a server that starts again could take over the port while the old one still has it.
+    grpc_server = grpc.server(
+        futures.ThreadPoolExecutor(4), interceptors=interceptors, options=[("grpc.so_reuseport", 0)]
+    )
     milvus_pb2_grpc.add_MilvusServiceServicer_to_server(MilvusServicer(database), grpc_server)
-    port = grpc_server.add_insecure_port("127.0.0.1:0")
+    port = grpc_server.add_insecure_port(f"127.0.0.1:{port}")
     grpc_server.start()
+    return grpc_server, port
+
+
+@pytest.fixture
+def database(tmp_path):
+    opened = MilvusLite(str(tmp_path / "server"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def server(database):
+    """The URI of a server that asks for TOKEN."""
+    grpc_server, port = start_server(database, interceptors=[_TokenCheck()])
     yield f"http://127.0.0.1:{port}"
     grpc_server.stop(grace=0).wait()
-    database.close()
+
+
+class Relay:
+    """A TCP relay that can be told to pass nothing on any more, as a network that drops packets does."""
+
+    def __init__(self, port):
+        self._to = ("127.0.0.1", port)
+        self._open = threading.Event()
+        self._open.set()
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def hold(self):
+        self._open.clear()
+
+    def let_go(self):
+        self._open.set()
+
+    def _accept(self):
+        with suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                server = socket.create_connection(self._to)
+                for one, other in ((client, server), (server, client)):
+                    threading.Thread(target=self._pass, args=(one, other), daemon=True).start()
+
+    def _pass(self, one, other):
+        with suppress(OSError):
+            while data := one.recv(65536):
+                self._open.wait()
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+    def close(self):
+        self._open.set()
+        self._listening.close()
 
 
 def test_a_server_with_token_and_database(tiny_model, server):
     MilvusClient(server, token=TOKEN).create_database("books")
     with M3Collection("texts", tiny_model, uri=server, token=TOKEN, db_name="books") as collection:
-        collection.add(["Alan Turing was born in London.", "", "A boat crossed the lake."])
+        collection.add(["Alan Turing was born in London.", "</s>", "A boat crossed the lake."])
         assert collection.search("A boat crossed the lake.", limit=1)[0].text == "A boat crossed the lake."
-        assert collection.search("", "sparse") == []
+        assert collection.search("</s>", "sparse") == []
     with M3Collection("texts", tiny_model, uri=server, token=TOKEN) as elsewhere:
         assert elsewhere.count() == 0
     with M3Collection("texts", tiny_model, uri=server, token=TOKEN, db_name="books") as again:
@@ -97,7 +170,16 @@ def test_a_server_out_of_reach(tiny_model, capfd):
 
 
 @pytest.mark.parametrize(
-    "uri", ["milvus", "localhost:19530", "ftp://host/x.db", "root:Secret@host:19530", "ftp://root:Se@c/ret@host"]
+    "uri",
+    [
+        "milvus",
+        "localhost:19530",
+        "ftp://host/x.db",
+        "root:Secret@host:19530",
+        "ftp://root:Se@c/ret@host",
+        "http://root:Se/cret@host:port",
+        "http://[root:Se/cret@host",
+    ],
 )
 def test_what_is_no_uri(tiny_model, uri):
     with pytest.raises(MilvusError, match="is no Milvus URI") as raised:
@@ -218,3 +300,92 @@ def test_searching_from_several_threads(tiny_model, tmp_path):
         for thread in threads:
             thread.join()
         assert found == [expected] * 20
+
+
+def test_a_password_with_a_slash(tiny_model, database):
+    token = "root:se/cr@et"
+    seen = []
+
+    class Tokens(grpc.ServerInterceptor):
+        def intercept_service(self, continuation, handler_call_details):
+            seen.append(dict(handler_call_details.invocation_metadata).get("authorization", ""))
+            return continuation(handler_call_details)
+
+    grpc_server, port = start_server(database, interceptors=[Tokens()])
+    with M3Collection("texts", tiny_model, uri=f"http://{token}@127.0.0.1:{port}") as collection:
+        assert collection.count() == 0
+        assert collection.place == f"http://127.0.0.1:{port}"
+    assert {base64.b64decode(each).decode() for each in seen} == {token}
+    grpc_server.stop(grace=0).wait()
+    with pytest.raises(MilvusError) as caught:
+        M3Collection("texts", tiny_model, uri=f"http://{token}@127.0.0.1:{port}", timeout=2)
+    assert not any(part in str(caught.value) for part in ("se/", "cr@", "et@", "root"))
+
+
+def test_candidates_stay_within_what_milvus_gives(tiny_model, database):
+    requests = _Requests()
+    grpc_server, port = start_server(database, interceptors=[requests])
+    with M3Collection("texts", tiny_model, uri=f"http://127.0.0.1:{port}") as collection:
+        collection.add(["a boat", "a bridge"])
+        for arguments in ({"limit": 6000}, {"limit": 10, "candidates": 20_000}, {"limit": 9000, "offset": 7000}):
+            assert len(collection.search("a boat", **arguments)) == (0 if "offset" in arguments else 2)
+    asked = [int(pair.value) for request in requests.searches for pair in request.search_params if pair.key == "topk"]
+    assert asked == [16_384] * 6
+    grpc_server.stop(grace=0).wait()
+
+
+def test_a_server_that_is_lost_in_use_is_one_line_and_the_handle_works_once_it_is_back(
+    tiny_model, database, caplog, capfd
+):
+    grpc_server, port = start_server(database)
+    with (
+        caplog.at_level(logging.DEBUG),
+        M3Collection("texts", tiny_model, uri=f"http://127.0.0.1:{port}", timeout=1.5) as collection,
+    ):
+        collection.add(["a boat", "a bridge"])
+        grpc_server.stop(grace=0).wait()
+        for lost in (
+            lambda: collection.search("a boat"),
+            lambda: collection.add(["a tree"], show_progress=False),
+            lambda: collection.delete("x"),
+            collection.count,
+        ):
+            with pytest.raises(MilvusError, match=r"has not answered for .* s: check that it runs") as caught:
+                lost()
+            assert "\n" not in str(caught.value)
+        grpc_server, _ = start_server(database, port)
+        assert [hit.text for hit in collection.search("a boat", limit=1)] == ["a boat"]
+        collection.add(["a tree"])
+        assert collection.count() == 3
+    grpc_server.stop(grace=0).wait()
+    assert not [record for record in caplog.records if record.exc_info and record.name.startswith("pymilvus")]
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_server_that_comes_back_in_time_is_not_noticed(tiny_model, database):
+    grpc_server, port = start_server(database)
+    with M3Collection("texts", tiny_model, uri=f"http://127.0.0.1:{port}", timeout=60) as collection:
+        collection.add(["a boat", "a bridge"])
+        grpc_server.stop(grace=0).wait()
+        found = futures.ThreadPoolExecutor(1).submit(collection.search, "a boat", limit=1)
+        time.sleep(0.5)
+        assert not found.done()
+        grpc_server, _ = start_server(database, port)
+        assert found.result(60)[0].text == "a boat"
+    grpc_server.stop(grace=0).wait()
+
+
+def test_a_server_that_answers_no_more_is_given_up_after_the_timeout(tiny_model, database):
+    grpc_server, port = start_server(database)
+    relay = Relay(port)
+    with M3Collection("texts", tiny_model, uri=f"http://127.0.0.1:{relay.port}", timeout=1.5) as collection:
+        collection.add(["a boat", "a bridge"])
+        relay.hold()
+        with pytest.raises(MilvusError, match="has not answered for"):
+            collection.search("a boat")
+        with pytest.raises(MilvusError, match="no Milvus server answers at"):
+            M3Collection("texts", tiny_model, uri=f"http://127.0.0.1:{relay.port}", timeout=1)
+        relay.let_go()
+        assert collection.search("a boat", limit=1)[0].text == "a boat"
+    relay.close()
+    grpc_server.stop(grace=0).wait()

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,8 @@ def as_document(item: Document | Mapping[str, Any] | str, position: int) -> Docu
     """Turn what users pass as a document into a `Document`.
 
     Args:
-        item: A `Document`; a dict with "text" and optionally "id" (a str or an int) and "metadata" (a dict); or a str.
-            Where no id is given, it is derived from the text (`content_id`).
+        item: A `Document`; a dict with "text" and optionally "id" (a str or an int, also NumPy's) and "metadata" (a
+            dict); or a str. Where no id is given, it is derived from the text (`content_id`).
         position: The item's place in its iterable, for error messages.
 
     Raises:
@@ -94,7 +95,7 @@ def as_document(item: Document | Mapping[str, Any] | str, position: int) -> Docu
     identifier = item.get("id")
     if identifier is None:
         return Document(content_id(text), text, metadata)
-    if isinstance(identifier, bool) or not isinstance(identifier, str | int):
+    if isinstance(identifier, bool) or not isinstance(identifier, str | Integral):
         raise TypeError(f"the id of document {position} is {type(identifier).__name__}, not a str or an int")
     return Document(str(identifier), text, metadata)
 

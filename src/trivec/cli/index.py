@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack, closing, suppress
 from typing import Annotated
 
 import typer
@@ -16,6 +17,7 @@ def index(
     collection: options.Collection = options.DEFAULT_COLLECTION,
     token: options.Token = "",
     database: options.Database = "",
+    timeout: options.Timeout = options.DEFAULT_TIMEOUT,
     text_field: options.TextField = "text",
     id_field: options.IdField = None,
     metadata: Annotated[
@@ -34,11 +36,19 @@ def index(
         bool,
         typer.Option(
             "--resume",
-            help="Leave chunks that are stored with the same text and metadata. Not after a change of model.",
+            help="Leave chunks that are stored with the same text and metadata.",
         ),
     ] = False,
+    sync: Annotated[
+        bool,
+        typer.Option("--sync", help="Delete what was stored from the same paths and is no longer there."),
+    ] = False,
+    reencode: Annotated[
+        bool,
+        typer.Option("--reencode", help="Encode all that the collection holds again, where its model is another one."),
+    ] = False,
     batch_size: options.BatchSize = 16,
-    model: options.Model = options.DEFAULT_MODEL,
+    model: options.OwnModel = None,
     precision: options.PrecisionOption = options.Precision.auto,
     device: options.Device = None,
     engine: options.EngineOption = options.Engine.auto,
@@ -51,7 +61,10 @@ def index(
 
     A .txt or .md file is one document, a line of .jsonl or a row of .csv or .parquet is one. Indexing a document again
     replaces its chunks, so the same command run twice stores nothing twice; after an interruption add
-    [bold]--resume[/].
+    [bold]--resume[/]. Documents that are no longer there stay stored until [bold]--sync[/].
+
+    A collection keeps to the model that it was made with: that is taken unless [bold]--model[/] names one, and another
+    one is refused.
 
     [dim]Examples:[/]
 
@@ -62,7 +75,7 @@ def index(
     trivec index corpus.parquet --uri http://localhost:19530 --token root:Milvus --db books
     """
     from trivec.documents import MetadataError, document_total, read_documents
-    from trivec.milvus import M3Collection, index_documents
+    from trivec.milvus import M3Collection, MilvusError, index_documents
     from trivec.milvus.indexing import CHUNK_TOKENS, longest_chunk
 
     if overlap is not None and overlap * 2 >= (chunk_tokens or CHUNK_TOKENS):
@@ -72,9 +85,15 @@ def index(
 
     documents = read_documents(paths, text_field=text_field, id_field=id_field, metadata_fields=metadata)
     with (
-        options.load_model(model, precision, device, engine, revision, offline, threads, no_cache) as loaded,
-        M3Collection(collection, loaded, uri, token=token, db_name=database) as opened,
+        ExitStack() as stack,
+        M3Collection(collection, uri=uri, token=token, db_name=database, timeout=timeout) as opened,
     ):
+        recorded = opened.recorded_model
+        model = model or (recorded.name if recorded else options.DEFAULT_MODEL)
+        loaded = stack.enter_context(
+            options.load_model(model, precision, device, engine, revision, offline, threads, no_cache)
+        )
+        opened.use_model(loaded, reencode=reencode)
         if not loaded.has_sparse:
             reporting.warn(
                 f"{model} has no sparse head (sparse_linear.pt): only dense vectors are stored, "
@@ -84,19 +103,40 @@ def index(
             raise typer.BadParameter(f"--chunk-tokens {chunk_tokens} is more than {model} reads, at most {most}")
         began = time.monotonic()
         try:
-            done = index_documents(
-                opened,
-                reporting.counted(documents, "Indexing", document_total(paths)),
-                max_tokens=chunk_tokens,
-                overlap=overlap,
-                batch_size=batch_size,
-                skip_unchanged=resume,
-                show_progress=False,
-            )
+            with closing(reporting.counted(documents, "Indexing", document_total(paths))) as counted:
+                done = index_documents(
+                    opened,
+                    counted,
+                    max_tokens=chunk_tokens,
+                    overlap=overlap,
+                    batch_size=batch_size,
+                    skip_unchanged=resume,
+                    read_from=paths,
+                    sync=sync,
+                    show_progress=False,
+                )
         except MetadataError as error:
             raise MetadataError(f"{error}, or keep others with --metadata") from error
+        except KeyboardInterrupt:
+            with suppress(MilvusError):
+                reporting.say(
+                    f"collection {collection} of {opened.place} holds {_counted(opened.count(), 'chunk')}; what was "
+                    "stored stays, and the same command with --resume goes on from there"
+                )
+            raise
+        if done.blank:
+            reporting.warn(f"{_counted(done.blank, 'document')} left out: empty or blank")
+        if done.gone and not sync:
+            reporting.warn(
+                f"{_counted(done.gone, 'document')} stored from these paths before, no longer there and still "
+                "findable: --sync removes them"
+            )
         reporting.say(
-            f"{done.documents} documents: {done.written} chunks stored, {done.unchanged} unchanged, "
-            f"{done.removed} removed in {time.monotonic() - began:.1f} s; "
+            f"{_counted(done.documents, 'document')}: {_counted(done.written, 'chunk')} stored, {done.unchanged} "
+            f"unchanged, {done.removed} removed in {time.monotonic() - began:.1f} s; "
             f"collection {collection} of {opened.place} now holds {opened.count()}"
         )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -18,6 +18,18 @@ Model = Annotated[
     ),
 ]
 
+OwnModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A folder in BAAI/bge-m3's layout, or a Hugging Face id. Default: the model that the collection names, "
+        "BAAI/bge-m3 for a new one.",
+        show_default=False,
+        rich_help_panel="Model",
+    ),
+]
+
 
 class Precision(str, Enum):
     """What numbers to compute with."""
@@ -93,6 +105,10 @@ Token = Annotated[
         rich_help_panel="Milvus",
     ),
 ]
+Timeout = Annotated[
+    float,
+    typer.Option(min=0.1, help="Seconds that a server is given to answer a request.", rich_help_panel="Milvus"),
+]
 Database = Annotated[
     str, typer.Option("--db", help="Database of a server.", show_default=False, rich_help_panel="Milvus")
 ]
@@ -107,6 +123,7 @@ BatchSize = Annotated[
 DEFAULT_MODEL = "BAAI/bge-m3"
 DEFAULT_URI = "milvus.db"
 DEFAULT_COLLECTION = "documents"
+DEFAULT_TIMEOUT = 30.0
 
 
 def load_model(

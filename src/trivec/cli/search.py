@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,6 +47,7 @@ def search(
     query: Annotated[str, typer.Argument(help="What to look for.", show_default=False)],
     mode: Annotated[Mode, typer.Option(help="Which vectors to search.")] = Mode.hybrid,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Hits to show.")] = 10,
+    offset: Annotated[int, typer.Option(min=0, help="Hits to leave out before them, as for a second page.")] = 0,
     filter: Annotated[str, typer.Option(help="Milvus filter expression, passed on as it is.", show_default=False)] = "",
     ranker: Annotated[
         Ranker | None,
@@ -73,7 +73,8 @@ def search(
     collection: options.Collection = options.DEFAULT_COLLECTION,
     token: options.Token = "",
     database: options.Database = "",
-    model: options.Model = options.DEFAULT_MODEL,
+    timeout: options.Timeout = options.DEFAULT_TIMEOUT,
+    model: options.OwnModel = None,
     precision: options.PrecisionOption = options.Precision.auto,
     device: options.Device = None,
     engine: options.EngineOption = options.Engine.auto,
@@ -84,6 +85,9 @@ def search(
 ) -> None:
     """Search a collection and show the scores and the words that matched.
 
+    The query is encoded with the model that the collection names, unless [bold]--model[/] says otherwise; another model
+    than the one its vectors were made with is refused.
+
     [dim]Examples:[/]
 
     trivec search "where was Turing born?" --collection notes
@@ -92,8 +96,10 @@ def search(
 
     trivec search "where was Turing born?" --rerank colbert --json | jq '.hits[0].text'
     """
-    if candidates is not None and candidates < limit:
-        raise typer.BadParameter(f"--candidates {candidates} is below --limit {limit}")
+    if candidates is not None and candidates < offset + limit:
+        raise typer.BadParameter(f"--candidates {candidates} is below --offset {offset} plus --limit {limit}")
+    if not query.strip():
+        raise typer.BadParameter("the query is empty")
     if ranker is not None and mode is not Mode.hybrid:
         raise typer.BadParameter(f"--ranker joins the two rankings of --mode hybrid, not of --mode {mode.value}")
     weights = {"dense": dense_weight, "sparse": sparse_weight}
@@ -107,15 +113,23 @@ def search(
     except ValueError as error:
         raise typer.BadParameter(f"--dense-weight and --sparse-weight: {error}") from error
     with (
-        options.load_model(model, precision, device, engine, revision, offline, threads, no_cache) as loaded,
-        M3Collection(collection, loaded, uri, token=token, db_name=database) as opened,
+        ExitStack() as stack,
+        M3Collection(collection, uri=uri, token=token, db_name=database, timeout=timeout) as opened,
     ):
+        opened.require()
+        recorded = opened.recorded_model
+        model = model or (recorded.name if recorded else options.DEFAULT_MODEL)
+        loaded = stack.enter_context(
+            options.load_model(model, precision, device, engine, revision, offline, threads, no_cache)
+        )
+        opened.use_model(loaded)
         options.require_head(loaded.has_sparse or mode is Mode.dense, model, "sparse", "use --mode dense")
         options.require_head(loaded.has_colbert or rerank is None, model, "colbert", "leave out --rerank")
         hits = opened.search(
             query,
             mode.value,
             limit=limit,
+            offset=offset,
             filter=filter,
             ranker=fusion,
             rerank="colbert" if rerank else None,
@@ -127,8 +141,7 @@ def search(
             {**dataclasses.asdict(hit), "matched": [[token, weight] for token, weight in tokens]}
             for hit, tokens in zip(hits, matched, strict=True)
         ]
-        json.dump({"query": query, "mode": mode.value, "hits": found}, sys.stdout, ensure_ascii=False, indent=2)
-        sys.stdout.write("\n")
+        reporting.print_json({"query": query, "mode": mode.value, "hits": found})
         return
     from rich.console import Console
 
@@ -146,11 +159,11 @@ def _table(hits: Sequence[Hit], matched: Sequence[Sequence[tuple[str, float]]]) 
     table.add_column("document", ratio=1, overflow="fold")
     for hit, tokens in zip(hits, matched, strict=True):
         words = [token for token, _ in tokens if token.strip("\u2581")][:_WORDS_SHOWN]
-        text = reporting.printable(" ".join(hit.text.split()))
+        text = reporting.safe(" ".join(hit.text.split()))
         shown = Text(text[:_CHARACTERS_SHOWN] + ("…" if len(text) > _CHARACTERS_SHOWN else ""))
-        document = Text.assemble((reporting.printable(hit.id), "bold"), "\n", shown)
+        document = Text.assemble((reporting.safe(hit.id), "bold"), "\n", shown)
         if words:
-            document.append_text(Text.assemble("\n", ("matched: ", "dim"), (", ".join(words), "green")))
+            document.append_text(Text.assemble("\n", ("matched: ", "dim"), (reporting.safe(", ".join(words)), "green")))
         scores = [hit.score, hit.dense_score, hit.sparse_score, *([hit.colbert_score] if reranked else [])]
         table.add_row(*map(_number, scores), document)
     return table

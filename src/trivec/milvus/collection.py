@@ -1,50 +1,34 @@
 """A Milvus collection of documents with BGE-M3's dense and sparse vectors: adding documents and searching them.
 
 The token vectors are not stored (a document has one per token, a hundred times the rest); a search that reranks with
-them encodes its best candidates again. This module knows nothing about files or chunks.
+them encodes its best candidates again. This module knows nothing about files or chunks, and leaves rows to `table`.
 """
 
 from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
+from trivec.caller import level_of_the_caller
 from trivec.documents import Document
-from trivec.encoding import TruncationWarning, progress_bar
-from trivec.milvus import rows, schema, searching
-from trivec.milvus.connection import Connection, is_lite, without_credentials
+from trivec.milvus import adding, arguments, rows, searching
+from trivec.milvus.connection import DEFAULT_TIMEOUT
 from trivec.milvus.errors import CollectionMismatchError, MilvusError
 from trivec.milvus.fusion import RRF, Weighted, own_ranker
 from trivec.milvus.hits import Added, Hit
 from trivec.milvus.matching import matched_words
+from trivec.milvus.model_record import ModelRecord
+from trivec.milvus.table import Table
 
 if TYPE_CHECKING:
     from trivec.model import M3Model
 
 Mode = Literal["dense", "sparse", "hybrid"]
-
-T = TypeVar("T")
-
-# Held while a collection is opened or made, so that threads that add first do not make it twice.
-_creation = threading.Lock()
-
-# Held while rows of Milvus Lite change: a flush of Milvus Lite 3.2.2 fails where another thread writes meanwhile, and a
-# row is replaced there in two requests.
-_lite_change = threading.RLock()
-
-# Documents encoded and then written at once: what an interrupted `add` loses at most. Small enough that the longest
-# rows (64 KiB each of text, metadata and weights) stay well below the 64 MiB that a server takes in a request.
-_DOCUMENTS_PER_WRITE = 128
-
-# Queries in one request, and ids in one look-up: both bound the size of the answer.
-_QUERIES_PER_REQUEST = 100
 
 
 class M3Collection:
@@ -54,6 +38,8 @@ class M3Collection:
     as dynamic fields, so that a filter names them directly (`year > 2000`). An existing collection with these fields is
     used, also if it was made otherwise. A new one is made by the first `add`, and so is a Milvus Lite file.
 
+    A collection remembers the model that made its vectors, and refuses another one.
+
     Example:
         >>> with M3Collection("books", model, uri="milvus.db") as books:              # doctest: +SKIP
         ...     books.add([{"id": "b1", "text": "Alan Turing was born in Maida Vale.", "metadata": {"year": 1912}}])
@@ -61,32 +47,47 @@ class M3Collection:
 
     Args:
         name: The collection's name.
-        model: The model that encodes documents and queries.
+        model: The model that encodes documents and queries. None: the one that the collection names, loaded when first
+            needed.
         uri: A Milvus Lite file, whose name ends in .db, or "http(s)://host:port" of a Milvus server.
         token: An API key or "user:password", for servers that ask for one.
         db_name: The server's database; empty means the default one.
+        timeout: Seconds that a server is given to answer a request; if it is lost, it is asked again within that time.
+            None: for ever.
+        reencode: Where the collection's vectors are those of another model, encode its documents again with `model`,
+            all of them and before anything else. Their texts are read up to the model's own limit.
 
     Raises:
-        MilvusError: Milvus cannot be reached, rejects the token, or the file is open in another process.
-        CollectionMismatchError: a collection of this name exists and cannot hold these vectors.
+        MilvusError: Milvus cannot be reached, rejects the token, takes no collection of this name, or the file is open
+            in another process.
+        CollectionMismatchError: a collection of this name exists and cannot hold these vectors, or holds another
+            model's.
         MissingExtraError: pymilvus or, for a file, milvus-lite is not installed.
+
+    Warns:
+        UserWarning: the collection does not say which model its vectors are of, so this one was not compared with it.
     """
 
     def __init__(
-        self, name: str, model: M3Model, uri: str | Path = "milvus.db", *, token: str = "", db_name: str = ""
+        self,
+        name: str,
+        model: M3Model | None = None,
+        uri: str | Path = "milvus.db",
+        *,
+        token: str = "",
+        db_name: str = "",
+        timeout: float | None = DEFAULT_TIMEOUT,
+        reencode: bool = False,
     ) -> None:
-        uri = str(uri)
         self.name = name
-        self.model = model
-        self._address = (uri, token, db_name)
-        self._change: AbstractContextManager[Any] = _lite_change if is_lite(uri) else nullcontext()
-        self._connection: Connection | None = None
-        self._limits: schema.Limits | None = None  # known once the collection is there and fits the model
-        # Opening a Milvus Lite file makes it; a search in a file whose name is mistyped should not leave one behind.
-        if not is_lite(uri) or Path(uri).exists():
-            self._connection = Connection(uri, token=token, db_name=db_name)
+        self._model: M3Model | None = None
+        self._own_model = False
+        self._loading = threading.RLock()
+        dense_dim = None if model is None else model.dim["dense"]
+        self._table = Table(name, str(uri), token, db_name, arguments.seconds("timeout", timeout), dense_dim)
+        if model is not None:
             try:
-                self._open()
+                self.use_model(model, reencode=reencode)
             except BaseException:
                 self.close()
                 raise
@@ -100,23 +101,83 @@ class M3Collection:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; a Milvus Lite file can then be opened by another process."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """Close the connection; a Milvus Lite file can then be opened by another process.
+
+        A model that the collection loaded itself is closed too.
+        """
+        self._table.close()
+        if self._own_model and self._model is not None:
+            self._model.close()
 
     @property
     def client(self) -> Any:
         """The `pymilvus.MilvusClient`, for what this class does not do; None where there is no Milvus Lite file yet."""
-        return None if self._connection is None else self._connection.client
+        return self._table.client
+
+    @property
+    def place(self) -> str:
+        """The URI without credentials, for messages."""
+        return self._table.place
+
+    @property
+    def model(self) -> M3Model:
+        """The model that encodes documents and queries; if none was given, the one that the collection names.
+
+        Raises:
+            MilvusError: there is no collection yet, or it names no model.
+            CollectionMismatchError: what the name stands for is another model by now.
+            CheckpointError: the model cannot be found.
+        """
+        with self._loading:
+            if self._model is None:
+                self._load_recorded_model()
+            assert self._model is not None
+            return self._model
+
+    @property
+    def recorded_model(self) -> ModelRecord | None:
+        """What the collection says of the model its vectors are of; None where it says nothing or does not exist."""
+        description = self._table.description
+        return None if description is None else ModelRecord.read(description.properties)
+
+    @property
+    def exists(self) -> bool:
+        """Whether Milvus holds the collection; a new one is made by the first `add`."""
+        return self._table.description is not None
+
+    def require(self) -> None:
+        """Make sure that the collection exists, before anything is loaded to search it with.
+
+        Raises:
+            MilvusError: it does not; the message says which ones there are.
+        """
+        if not self.exists:
+            raise MilvusError(self._table.missing())
+
+    def use_model(self, model: M3Model, *, reencode: bool = False) -> None:
+        """Encode with this model from now on, as if it had been given to the constructor.
+
+        Args:
+            model: The model.
+            reencode: As for the constructor.
+
+        Raises:
+            CollectionMismatchError: the collection cannot hold the model's vectors, or holds another model's.
+        """
+        if self.exists:
+            self._table.check_fits(model.dim["dense"])
+            mine, recorded = ModelRecord.of(model), self.recorded_model
+            if recorded is None and not reencode:
+                self._meet_unrecorded(mine)
+            elif recorded is None or (why_not := recorded.why_not(mine)):
+                if not reencode:
+                    raise CollectionMismatchError(f"collection {self.name!r} in {self.place}: {why_not}")
+                adding.encode_again(self._table, model)
+        self._model = model
 
     def count(self) -> int:
         """Return the number of documents in the collection; 0 if it does not exist yet."""
-        if self._limits is None:
-            return 0
-        with self._request("count") as client:
-            found = client.query(self.name, filter="", output_fields=["count(*)"], consistency_level="Strong")
-        return int(found[0]["count(*)"])
+        return self._table.count()
 
     def add(
         self,
@@ -134,20 +195,24 @@ class M3Collection:
         stored stays; call it again with the same documents to store the rest, with `skip_unchanged=True` to be quick
         about it.
 
+        A document whose text is empty or blank is not stored, as it would be near to every short query; one that was
+        stored under its id is deleted.
+
         Args:
             documents: Each a `trivec.documents.Document`, a dict with "text" and optionally "id" and "metadata", or a
-                str, whose id is then derived from the text.
+                str, whose id is then derived from the text. Scalars of NumPy are stored as Python's.
             batch_size: As in `M3Model.encode`.
             max_length: Tokens of a document that are encoded; None: the model's maximum.
             skip_unchanged: Leave a document as it is where the collection holds its id with the same text and metadata.
-                Its vectors are then not computed again, so do not use it after changing the model.
+                Its vectors are then not computed again.
             show_progress: Show a progress bar when it takes long.
 
         Returns:
-            How many documents were written and how many left as they were.
+            How many documents were written, left as they were, and left out.
 
         Raises:
-            TypeError: a document is none of the three.
+            TypeError: a document is none of the three, or a number is none.
+            ValueError: a number is out of its range.
             DocumentError: a document cannot be stored whole, for instance because its text is longer than the 65,535
                 bytes a Milvus VARCHAR holds. Documents before it may have been stored.
             MilvusError: Milvus refused a request.
@@ -169,47 +234,30 @@ class M3Collection:
         show_progress: bool,
     ) -> tuple[Added, int]:
         """As `add`, which warns of what this returns besides: how many ids occurred more than once."""
-        limits = self._limits or self._create()
-        total = len(documents) if isinstance(documents, Sized) else None
-        written = unchanged = truncated = 0
-        seen: set[str] = set()
-        repeated: set[str] = set()
-        try:
-            with progress_bar(total, "Adding", "document", show_progress) as progress:
-                for batch in _batches(rows.checked(documents, limits), _DOCUMENTS_PER_WRITE):
-                    for document in batch:
-                        (repeated if document.id in seen else seen).add(document.id)
-                    # A server refuses a request that holds an id twice; the last one wins, as it would in two requests.
-                    by_id = {document.id: document for document in batch}
-                    known = self._unchanged(by_id) if skip_unchanged else frozenset()
-                    new = [document for identifier, document in by_id.items() if identifier not in known]
-                    truncated += self._write(new, batch_size, max_length)
-                    written += len(new)
-                    unchanged += len(known)
-                    progress.update(len(batch))
-        except BaseException:
-            if written:
-                with suppress(MilvusError):  # what stopped the add is what the caller has to know
-                    self._flush()
-            raise
-        # With nothing written too when finishing an interrupted add, which may have been stopped before its flush.
-        if written or skip_unchanged:
-            self._flush()
-        if truncated:
-            warnings.warn(TruncationWarning(truncated, written, max_length or self.model.max_length), stacklevel=3)
-        return Added(written, unchanged), len(repeated)
+        batch_size = arguments.whole_number("batch_size", batch_size, 1)
+        max_length = None if max_length is None else arguments.whole_number("max_length", max_length, 2)
+        self._make()
+        return adding.add_documents(
+            self._table, self.model, documents, batch_size, max_length, skip_unchanged, show_progress
+        )
 
-    def delete(self, ids: Iterable[str]) -> None:
-        """Delete the documents with these ids; ids that are not there are passed over."""
-        if self._limits is None:
-            return
-        for group in _batches(ids, _QUERIES_PER_REQUEST):
-            with self._change, self._request("delete") as client:
-                client.delete(self.name, filter=rows.id_filter(group))
+    def delete(self, ids: str | int | Iterable[str | int]) -> None:
+        """Delete the documents with these ids, or with this one; ids that are not there are passed over.
 
-    def known_ids(self, ids: Iterable[str]) -> set[str]:
-        """Return those of the given ids that the collection holds."""
-        return set(self._stored(ids, ["id"]))
+        Raises:
+            TypeError: an id is neither a str nor an int.
+            MilvusError: Milvus refused the request.
+        """
+        self._table.delete(list(arguments.ids(ids)))
+
+    def known_ids(self, ids: str | int | Iterable[str | int]) -> set[str]:
+        """Return those of the given ids that the collection holds, as it stores them: the id 7 as "7".
+
+        Raises:
+            TypeError: an id is neither a str nor an int.
+            MilvusError: Milvus refused the request.
+        """
+        return set(self._table.fetch(list(arguments.ids(ids)), ["id"]))
 
     @overload
     def search(  # type: ignore[overload-overlap]  # a str is an iterable of str too; it is one query
@@ -218,6 +266,7 @@ class M3Collection:
         mode: Mode = ...,
         *,
         limit: int = ...,
+        offset: int = ...,
         filter: str = ...,
         ranker: RRF | Weighted | None = ...,
         rerank: Literal["colbert"] | None = ...,
@@ -231,6 +280,7 @@ class M3Collection:
         mode: Mode = ...,
         *,
         limit: int = ...,
+        offset: int = ...,
         filter: str = ...,
         ranker: RRF | Weighted | None = ...,
         rerank: Literal["colbert"] | None = ...,
@@ -243,6 +293,7 @@ class M3Collection:
         mode: Mode = "hybrid",
         *,
         limit: int = 10,
+        offset: int = 0,
         filter: str = "",
         ranker: RRF | Weighted | None = None,
         rerank: Literal["colbert"] | None = None,
@@ -256,12 +307,13 @@ class M3Collection:
             queries: One query, or several.
             mode: "dense", "sparse" or "hybrid": both, fused by `ranker`.
             limit: Hits for each query, at most.
+            offset: Hits to leave out before them, best first: 10 with a `limit` of 10 gives the second page.
             filter: A Milvus filter expression, passed on unchanged: `year > 2000 and lang == "en"`.
             ranker: `RRF(k=60)` or `Weighted(dense=0.4, sparse=0.2)`, for hybrid searches. None: weighted by the model's
                 own fusion weights if its config has any, else RRF.
             rerank: "colbert" encodes the best candidates again and orders them by MaxSim of their token vectors.
             candidates: Rows that each of the two searches brings to a hybrid one, and that are reranked; at least
-                `limit`. None: three times `limit`.
+                `offset + limit`, of which None takes three times as many. Never more than the 16,384 that Milvus gives.
 
         Returns:
             The hits of the one query, or a list of them for each query in order; best first.
@@ -269,13 +321,24 @@ class M3Collection:
         Raises:
             MilvusError: the collection does not exist, or Milvus refused the search, for instance for its filter.
             MissingHeadError: the mode needs weights or token vectors that the model has no head for.
-            ValueError: an argument is out of range or not one of those named.
-            TypeError: `ranker` is neither of the two.
+            ValueError: an argument is out of range or not one of those named, or a query is empty or blank.
+            TypeError: `ranker` is neither of the two, or a number is none.
+
+        Warns:
+            UserWarning: nothing was found, and the filter names a field that no document has.
         """
-        depth = searching.depth(mode, limit, ranker, rerank, candidates)
+        limit = arguments.whole_number("limit", limit, 1)
+        offset = arguments.whole_number("offset", offset, 0)
+        candidates = None if candidates is None else arguments.whole_number("candidates", candidates, 1)
+        depth = searching.depth(mode, limit, offset, ranker, rerank, candidates)
+        if not isinstance(filter, str):
+            raise TypeError(f"filter is {filter!r:.60} ({type(filter).__name__}): it must be a Milvus filter, a str")
         texts = [queries] if isinstance(queries, str) else list(queries)
-        if self._limits is None:
-            raise MilvusError(self._missing())
+        for position, text in enumerate(texts):
+            if isinstance(text, str) and rows.is_blank(text):
+                name = "the query" if isinstance(queries, str) else f"queries[{position}]"
+                raise ValueError(f"{name} is empty: it would find whatever is shortest")
+        self.require()
         if not texts:
             return []
         encoded = self.model.encode(
@@ -285,18 +348,20 @@ class M3Collection:
             return_colbert_vecs=rerank is not None,
             show_progress=False,
         )
-        nearest = partial(self._nearest, depth=depth, filter=filter)
+        nearest = partial(self._table.nearest, depth=depth, filter=filter)
         if mode == "hybrid":
             found = searching.hybrid(
-                encoded, ranker or own_ranker(self.model.config.fusion_weights), nearest, self._stored
+                encoded, ranker or own_ranker(self.model.config.fusion_weights), nearest, self._table.fetch
             )
         elif mode == "dense":
             found = searching.dense(encoded, nearest)
         else:
             found = searching.sparse(encoded, nearest)
+        if filter and not any(found):
+            self._warn_of_unknown_names(filter)
         if rerank is not None:
             found = searching.reranked(encoded, found, self.model)
-        hits = [ranking[:limit] for ranking in found]
+        hits = [ranking[offset : offset + limit] for ranking in found]
         return hits[0] if isinstance(queries, str) else hits
 
     def matched_words(self, query: str, hits: Sequence[Hit]) -> list[list[tuple[str, float]]]:
@@ -310,7 +375,7 @@ class M3Collection:
         sparse = self.model.encode([query], return_dense=False, return_sparse=True, show_progress=False).sparse
         weights = rows.sparse_weights(sparse[0])  # type: ignore[index]  # return_sparse was asked for
         tokens = self.model.tokenizer.tokens_with_spans(query)
-        stored = self._stored([hit.id for hit in hits], ["sparse"])
+        stored = self._table.fetch([hit.id for hit in hits], ["sparse"])
         matched = []
         for hit in hits:
             document = stored.get(hit.id, {}).get("sparse", {})
@@ -318,114 +383,55 @@ class M3Collection:
             matched.append(matched_words(query, tokens, shared))
         return matched
 
-    def _open(self) -> None:
-        """Look whether the collection is there, fits the model, and load it."""
-        with self._request("open") as client:
-            if not client.has_collection(self.name):
-                return
-            differences = schema.differences(client, self.name, self.model.dim["dense"])
-            if differences:
-                raise CollectionMismatchError(
-                    f"collection {self.name!r} in {self.place} cannot hold these vectors: {'; '.join(differences)}"
-                )
-            schema.load(client, self.name)
-            self._limits = schema.limits(client, self.name)
+    def _make(self) -> None:
+        """Make the collection unless it is there."""
+        if not self.exists:
+            model = self.model
+            self._table.create(model.dim["dense"], ModelRecord.of(model).properties())
+            self.use_model(model)  # somebody else may have made it meanwhile, for another model
 
-    def _create(self) -> schema.Limits:
-        with _creation:
-            if self._connection is None:
-                uri, token, db_name = self._address
-                self._connection = Connection(uri, token=token, db_name=db_name)
-            if self._limits is None:
-                self._open()  # another thread or process may have made it in the meantime
-            if self._limits is None:
-                try:
-                    with self._request("create") as client:
-                        schema.create(client, self.name, self.model.dim["dense"])
-                        schema.load(client, self.name)
-                    self._limits = schema.Limits()
-                except MilvusError:
-                    self._open()  # another process may have made it since
-                    if self._limits is None:
-                        raise
-            return self._limits
+    def _load_recorded_model(self) -> None:
+        from trivec.model import M3Model  # loads OpenVINO, which deleting and counting need not
 
-    def _flush(self) -> None:
-        """Have Milvus index what was written; until then Milvus Lite searches row by row, a hundred times slower."""
-        with self._change, self._request("flush") as client:
-            client.flush(self.name)
+        if not self.exists:
+            raise MilvusError(
+                f"there is no collection {self.name!r} in {self.place} yet: give the model to make it for"
+            )
+        if (recorded := self.recorded_model) is None:
+            raise MilvusError(f"{self._unrecorded()}: give the model (BAAI/bge-m3, if it was trivec's default)")
+        loaded = M3Model.load(recorded.name)
+        try:
+            self.use_model(loaded)
+        except BaseException:
+            loaded.close()
+            raise
+        self._own_model = True
 
-    def _request(self, doing: str) -> Any:
-        if self._connection is None:
-            raise MilvusError(f"collection {self.name!r} is closed, or {self.place} does not exist yet")
-        return self._connection.request(f"collection {self.name!r} in {self.place}: cannot {doing}")
-
-    @property
-    def place(self) -> str:
-        """The URI without credentials, for messages."""
-        return without_credentials(self._address[0])
-
-    def _missing(self) -> str:
-        if self._connection is None:
-            return f"there is no Milvus Lite file {self.place}: index documents first, or check the path"
-        with self._request("list collections") as client:
-            names = ", ".join(sorted(client.list_collections())) or "none"
-        return f"{self.place} has no collection {self.name!r} (it has: {names}): index documents first"
-
-    def _write(self, documents: Sequence[Document], batch_size: int, max_length: int | None) -> int:
-        """Encode and store documents; return how many were cut to the longest length, of which `add` warns once."""
-        if not documents:
-            return 0
-        new, truncated = rows.encoded(documents, self.model, batch_size, max_length)
-        with self._change:
-            if is_lite(self._address[0]):
-                # Milvus Lite 3.2.2 merges a row into the one that has its id: metadata left out would stay. If the
-                # process ends in between, running the same add again stores the documents, as after any interruption.
-                self.delete(self.known_ids(document.id for document in documents))
-            with self._request("add documents") as client:
-                client.upsert(self.name, new)
-        return truncated
-
-    def _unchanged(self, documents: Mapping[str, Document]) -> frozenset[str]:
-        """Return the ids of those documents that the collection holds with the same text and metadata."""
-        stored = self._stored(documents, ["text", "$meta"])
-        return frozenset(
-            identifier
-            for identifier, entity in stored.items()
-            if entity["text"] == documents[identifier].text
-            and rows.metadata(entity) == dict(documents[identifier].metadata)
+    def _meet_unrecorded(self, mine: ModelRecord) -> None:
+        """Record the model where the collection is empty; else say that it could not be compared."""
+        if self.count() == 0:
+            self._table.set_properties(mine.properties())
+            return
+        warnings.warn(
+            f"{self._unrecorded()}: {mine} is taken unchecked. With reencode=True (trivec index --reencode) its "
+            "documents are encoded again and the model is recorded",
+            UserWarning,
+            stacklevel=level_of_the_caller(),
         )
 
-    def _stored(self, ids: Iterable[str], fields: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-        """Return the given fields of the rows with these ids, by id."""
-        found: dict[str, Mapping[str, Any]] = {}
-        if self._limits is None:
-            return found
-        for group in _batches(ids, _QUERIES_PER_REQUEST):
-            with self._request("look up ids") as client:
-                # "Strong": also what another client has written a moment ago.
-                got = client.query(
-                    self.name, filter=rows.id_filter(group), output_fields=list(fields), consistency_level="Strong"
-                )
-            found |= {entity["id"]: entity for entity in got}
-        return found
+    def _unrecorded(self) -> str:
+        return f"collection {self.name!r} in {self.place} does not say which model its vectors are of"
 
-    def _nearest(self, field: str, vectors: Sequence[Any], depth: int, filter: str) -> list[list[Mapping[str, Any]]]:
-        """Return the rows nearest to each vector: {"id", "distance", "entity": {"text", metadata...}}."""
-        found: list[list[Mapping[str, Any]]] = []
-        doing = f"search with the filter {filter!r}" if filter else "search"
-        for group in _batches(vectors, _QUERIES_PER_REQUEST):
-            with self._request(doing) as client:
-                found += client.search(
-                    self.name,
-                    data=group,
-                    anns_field=field,
-                    search_params={"metric_type": "IP"},
-                    limit=depth,
-                    filter=filter,
-                    output_fields=["text", "$meta"],
-                )
-        return found
+    def _warn_of_unknown_names(self, filter: str) -> None:
+        unknown, there = self._table.unknown_names(filter)
+        if unknown:
+            named = " and ".join(map(repr, unknown))
+            warnings.warn(
+                f"nothing found, and no document of collection {self.name!r} has the field {named} that the filter "
+                f"names; fields of documents are {', '.join(map(repr, there)) or 'none'}",
+                UserWarning,
+                stacklevel=level_of_the_caller(),
+            )
 
 
 def warn_of_repeated_ids(repeated: int, outcome: str) -> None:
@@ -433,9 +439,3 @@ def warn_of_repeated_ids(repeated: int, outcome: str) -> None:
     if repeated:
         ids = "1 id occurs" if repeated == 1 else f"{repeated} ids occur"
         warnings.warn(f"{ids} more than once; {outcome}", UserWarning, stacklevel=3)
-
-
-def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

@@ -39,6 +39,7 @@ class RRF:
     k: float = 60
 
     def __post_init__(self) -> None:
+        _check_number("k of RRF", self.k)
         if not 0 < self.k < inf:
             raise ValueError(f"k of RRF is {self.k}: it must be positive")
 
@@ -59,6 +60,8 @@ class Weighted:
     sparse: float = 0.2
 
     def __post_init__(self) -> None:
+        _check_number("dense of Weighted", self.dense)
+        _check_number("sparse of Weighted", self.sparse)
         # Written so that NaN, with which every comparison is false, is refused too.
         if not (0 <= self.dense < inf and 0 <= self.sparse < inf and self.dense + self.sparse > 0):
             raise ValueError(f"weights {self.dense} and {self.sparse}: must be finite, none negative, one positive")
@@ -66,6 +69,11 @@ class Weighted:
     def score(self, candidate: Candidate) -> float:
         """Return the fused score of a candidate."""
         return self.dense * candidate.dense_score + self.sparse * candidate.sparse_score
+
+
+def _check_number(name: str, value: object) -> None:
+    if isinstance(value, bool | str) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name} is {value!r:.60} ({type(value).__name__}): it must be a number")
 
 
 def own_ranker(fusion_weights: tuple[float, float, float] | None) -> RRF | Weighted:

@@ -38,7 +38,9 @@ class Added:
     Attributes:
         written: Documents encoded and stored, new ones and replaced ones.
         unchanged: Documents left as they were, as the collection held the same id, text and metadata.
+        blank: Documents left out, as their text is empty or blank.
     """
 
     written: int
     unchanged: int
+    blank: int = 0

@@ -1,13 +1,18 @@
-"""Indexing documents in chunks: cut, add, and remove the chunks that a shortened document no longer has."""
+"""Indexing documents in chunks: cut, add, and remove the chunks that a shortened document no longer has.
+
+Also said, and removed if asked for: documents that were stored from the same files and are not there any more.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 from trivec.chunking import chunk_documents, chunk_id
 from trivec.documents import Document
+from trivec.milvus import arguments, rows, sources
 from trivec.milvus.collection import M3Collection, warn_of_repeated_ids
 
 # The longest chunk unless the caller says otherwise or the model reads less.
@@ -25,13 +30,17 @@ class Indexed:
         documents: Documents read.
         written: Chunks encoded and stored.
         unchanged: Chunks left as they were.
-        removed: Chunks deleted, as their document has become shorter.
+        removed: Chunks deleted, as their document has become shorter or, with `sync`, is gone.
+        blank: Documents left out, as their text is empty or blank.
+        gone: Documents stored from the same sources that are no longer there; deleted with `sync`, else findable.
     """
 
     documents: int
     written: int
     unchanged: int
     removed: int
+    blank: int = 0
+    gone: int = 0
 
 
 def index_documents(
@@ -42,6 +51,8 @@ def index_documents(
     overlap: int | None = None,
     batch_size: int = 16,
     skip_unchanged: bool = False,
+    read_from: Iterable[str | Path] = (),
+    sync: bool = False,
     show_progress: bool = True,
 ) -> Indexed:
     """Cut documents into chunks and store these; run again, it replaces them.
@@ -56,25 +67,32 @@ def index_documents(
         overlap: Tokens that neighbouring chunks share; None: as in `chunk_text`.
         batch_size: As in `M3Model.encode`.
         skip_unchanged: As in `M3Collection.add`.
+        read_from: The files and folders that `documents` holds all documents of; what is stored from these (its
+            metadata "path" says so) and not among them is counted as gone.
+        sync: Delete what is gone.
         show_progress: Show a progress bar when it takes long.
 
     Returns:
         The counts.
 
     Raises:
-        ValueError: `max_tokens` is more than the model reads.
+        ValueError: `max_tokens` is more than the model reads, or a number is out of its range.
+        TypeError: a number is none.
         What `M3Collection.add`, `chunk_text` and the iterable raise.
 
     Warns:
         UserWarning: documents had the same id, so only the chunks of the last of them stay.
     """
+    read_from = list(read_from)
+    max_tokens = None if max_tokens is None else arguments.whole_number("max_tokens", max_tokens, 1)
+    overlap = None if overlap is None else arguments.whole_number("overlap", overlap, 0)
     max_tokens = _chunk_size(max_tokens, collection.model.max_length)
-    seen = 0
+    seen = blank = 0
     last_chunks: dict[str, int] = {}
     repeated: set[str] = set()
 
     def chunks() -> Iterator[Document]:
-        nonlocal seen
+        nonlocal seen, blank
         for document in documents:
             if document.id in last_chunks:
                 repeated.add(document.id)
@@ -83,6 +101,7 @@ def index_documents(
                 yield piece
                 last_chunks[document.id] = number
             seen += 1
+            blank += rows.is_blank(document.text)
 
     # Not `add`, which would count the repeated ids of chunks.
     added, _ = collection._add(chunks(), batch_size, None, skip_unchanged, show_progress)
@@ -92,7 +111,11 @@ def index_documents(
     ends = iter(last_chunks.items())
     while group := dict(islice(ends, _DOCUMENTS_PER_LOOK)):
         removed += _remove_leftovers(collection, group)
-    return Indexed(seen, added.written, added.unchanged, removed)
+    gone = sources.left_over(collection._table, read_from, last_chunks) if read_from else {}
+    if sync:
+        collection.delete(identifier for chunks_of_one in gone.values() for identifier in chunks_of_one)
+        removed += sum(map(len, gone.values()))
+    return Indexed(seen, added.written, added.unchanged, removed, blank, len(gone))
 
 
 def longest_chunk(max_length: int) -> int:

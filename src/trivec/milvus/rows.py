@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from trivec.documents import Document, DocumentError, MetadataError, as_document
 from trivec.embeddings import M3Embedding
 from trivec.encoding import TruncationWarning
+from trivec.milvus import arguments
 from trivec.milvus.schema import Limits
 
 if TYPE_CHECKING:
@@ -41,9 +43,14 @@ def checked(documents: Iterable[Document | Mapping[str, Any] | str], limits: Lim
     if isinstance(documents, str | Mapping):
         raise TypeError(f"documents is a single {type(documents).__name__}: give a list of documents")
     for position, item in enumerate(documents):
-        document = as_document(item, position)
+        document = _with_plain_metadata(as_document(item, position))
         check(document, limits)
         yield document
+
+
+def is_blank(text: str) -> bool:
+    """Return whether a text has nothing to find: no character but space, control and invisible ones."""
+    return all(unicodedata.category(character)[0] in "CZ" for character in text)
 
 
 def check(document: Document, limits: Limits) -> None:
@@ -56,7 +63,9 @@ def check(document: Document, limits: Limits) -> None:
     """
     name = f"document {document.id[:80]!r}"
     if not document.id or any(character < " " or character == "\x7f" for character in document.id):
-        raise DocumentError(f"{name}: an id must not be empty nor hold control characters")
+        raise DocumentError(
+            f"{name}: an id, which may be the name of a file, must not be empty nor hold control characters: rename it"
+        )
     if (length := _utf8_bytes(name, "id", document.id)) > limits.id_bytes:
         raise DocumentError(f"{name}: its id has {length:,} bytes, but the collection holds {limits.id_bytes:,}")
     if (length := _utf8_bytes(name, "text", document.text)) > limits.text_bytes:
@@ -66,7 +75,11 @@ def check(document: Document, limits: Limits) -> None:
         )
     length = 0
     for key, value in document.metadata.items():
-        if not isinstance(key, str) or key in FIELDS or key == "$meta":
+        if not isinstance(key, str):
+            raise MetadataError(
+                f"{name}: its metadata has the key {key!r:.60} ({type(key).__name__}): the name of a field is a str"
+            )
+        if key in FIELDS or key == "$meta":
             raise MetadataError(f"{name}: its metadata cannot be called {key!r}: rename or leave out that key")
         try:
             length += len(json.dumps({key: value}, ensure_ascii=False, allow_nan=False).encode())
@@ -79,6 +92,23 @@ def check(document: Document, limits: Limits) -> None:
         raise MetadataError(
             f"{name}: its metadata has {length:,} bytes of JSON, but Milvus holds {METADATA_BYTES:,}: leave fields out"
         )
+
+
+def _with_plain_metadata(document: Document) -> Document:
+    """Return the document with values of NumPy in its metadata as Python's.
+
+    Raises:
+        MetadataError: a dict inside its metadata has a key that is not a str.
+    """
+    metadata = {}
+    for key, value in document.metadata.items():
+        try:
+            metadata[key] = arguments.plain(value)
+        except TypeError as error:
+            raise MetadataError(
+                f"document {document.id[:80]!r}: Milvus cannot hold its metadata {key!r} ({error}): convert it"
+            ) from error
+    return Document(document.id, document.text, metadata)
 
 
 def encoded(

@@ -5,7 +5,8 @@ This module knows nothing about models or documents.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,13 @@ TEXT_BYTES = 65_535
 
 _METRIC = "IP"  # BGE-M3's dense vectors have length 1 and its lexical score is an inner product
 _INDEX_TYPES = {"dense": "AUTOINDEX", "sparse": "SPARSE_INVERTED_INDEX"}
+# Milvus Lite 3.2.2 makes an HNSW graph of AUTOINDEX and looks at 64 of its rows, those that a filter excludes included:
+# a filter that leaves few rows then finds none of them. Comparing with every row is exact, and at the sizes that a file
+# is for not slower.
+_LITE_INDEX_TYPES = {**_INDEX_TYPES, "dense": "FLAT"}
+
+# As a server has it; Milvus Lite takes any name.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,17 @@ class Limits:
     text_bytes: int = TEXT_BYTES
 
 
-def create(client: Any, name: str, dense_dim: int) -> None:
+def name_problem(name: str) -> str:
+    """Return why Milvus takes no collection of this name; empty if it does."""
+    if _NAME.fullmatch(name):
+        return ""
+    return (
+        f"{name!r} cannot be the name of a collection: Milvus takes up to 255 letters (A to Z), digits and "
+        "underscores, the first one no digit"
+    )
+
+
+def create(client: Any, name: str, dense_dim: int, properties: Mapping[str, str] | None = None) -> None:
     """Create the collection, its indexes not yet."""
     schema = client.create_schema(auto_id=False, enable_dynamic_field=True)
     schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=ID_BYTES)
@@ -35,25 +53,40 @@ def create(client: Any, name: str, dense_dim: int) -> None:
     schema.add_field("dense", DataType.FLOAT_VECTOR, dim=dense_dim)
     schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
     # "Session": a client finds at once what it has added itself, without the wait that "Strong" has.
-    client.create_collection(name, schema=schema, consistency_level="Session")
+    client.create_collection(name, schema=schema, consistency_level="Session", properties=dict(properties or {}))
 
 
-def load(client: Any, name: str) -> None:
-    """Load the collection for searching, with an index on each vector field.
+def load(client: Any, name: str, *, lite: bool) -> None:
+    """Have the collection loaded for searching, with an index on each vector field; a server may take a while for it.
 
-    Indexes are also missing where the creation of a collection was interrupted.
+    Indexes are also missing where the creation of a collection was interrupted. On Milvus Lite, the dense index of a
+    collection made by trivec 0.1 is made again, as it left rows out.
     """
+    types = _LITE_INDEX_TYPES if lite else _INDEX_TYPES
     indexes = client.prepare_index_params()
-    missing = [field for field in _INDEX_TYPES if not client.list_indexes(name, field_name=field)]
+    existing = {field: client.list_indexes(name, field_name=field) for field in types}
+    if lite and existing["dense"] and client.describe_index(name, existing["dense"][0])["index_type"] == "AUTOINDEX":
+        client.release_collection(name)
+        client.drop_index(name, existing["dense"][0])
+        existing["dense"] = []
+    missing = [field for field in types if not existing[field]]
     for field in missing:
-        indexes.add_index(field, index_type=_INDEX_TYPES[field], metric_type=_METRIC)
+        indexes.add_index(field, index_type=types[field], metric_type=_METRIC)
     if missing:
         client.create_index(name, indexes, sync=False)  # waiting would cost half a second an index
-    client.load_collection(name)
+    client.load_collection(name, _async=True)
 
 
-def differences(client: Any, name: str, dense_dim: int) -> list[str]:
-    """Return in what an existing collection differs from what `create` makes; empty where it can be used."""
+def is_loaded(client: Any, name: str) -> bool:
+    """Return whether a collection that is being loaded has been."""
+    return getattr(client.get_load_state(name)["state"], "name", "") == "Loaded"
+
+
+def differences(client: Any, name: str, dense_dim: int | None) -> list[str]:
+    """Return in what an existing collection differs from what `create` makes; empty where it can be used.
+
+    The size of its dense vectors is left out if `dense_dim` is None.
+    """
     description = client.describe_collection(name)
     fields = {field["name"]: field for field in description["fields"]}
     found = list(_field_differences(fields, dense_dim))
@@ -67,16 +100,38 @@ def differences(client: Any, name: str, dense_dim: int) -> list[str]:
     return found
 
 
-def limits(client: Any, name: str) -> Limits:
-    """Return the longest id and text that an existing collection takes."""
-    lengths = {
-        field["name"]: int(field.get("params", {}).get("max_length", TEXT_BYTES))
-        for field in client.describe_collection(name)["fields"]
-    }
-    return Limits(lengths["id"], lengths["text"])
+def size_difference(stored: int, dense_dim: int) -> str:
+    """Return what to say of dense vectors of another size."""
+    return f"its dense vectors have {stored} dimensions, the model's have {dense_dim}"
 
 
-def _field_differences(fields: dict[str, dict[str, Any]], dense_dim: int) -> Iterator[str]:
+@dataclass(frozen=True)
+class Description:
+    """What Milvus says of an existing collection.
+
+    Attributes:
+        limits: The longest id and text it takes.
+        fields: The names of its fields, those of metadata not among them unless somebody declared them.
+        dense_dim: The size of its dense vectors.
+        properties: Its properties by name.
+    """
+
+    limits: Limits
+    fields: tuple[str, ...]
+    dense_dim: int
+    properties: Mapping[str, Any]
+
+
+def describe(client: Any, name: str) -> Description:
+    """Return what Milvus says of an existing collection that has our fields."""
+    description = client.describe_collection(name)
+    fields = {field["name"]: field.get("params", {}) for field in description["fields"]}
+    limits = Limits(*(int(fields[name].get("max_length", TEXT_BYTES)) for name in ("id", "text")))
+    properties = description.get("properties") or {}
+    return Description(limits, tuple(fields), int(fields["dense"]["dim"]), dict(properties))
+
+
+def _field_differences(fields: dict[str, dict[str, Any]], dense_dim: int | None) -> Iterator[str]:
     expected = {
         "id": DataType.VARCHAR,
         "text": DataType.VARCHAR,
@@ -90,8 +145,8 @@ def _field_differences(fields: dict[str, dict[str, Any]], dense_dim: int) -> Ite
             yield f"its field {name!r} is {actual.name}, not {data_type.name}"
         elif name == "id" and not fields[name].get("is_primary"):
             yield "its primary key is not 'id'"
-        elif name == "dense" and (dim := int(fields[name]["params"]["dim"])) != dense_dim:
-            yield f"its dense vectors have {dim} dimensions, the model's have {dense_dim}"
+        elif name == "dense" and dense_dim is not None and (dim := int(fields[name]["params"]["dim"])) != dense_dim:
+            yield size_difference(dim, dense_dim)
     for name, field in fields.items():
         optional = field.get("nullable") or field.get("default_value") is not None or field.get("is_function_output")
         if name not in expected and not optional:

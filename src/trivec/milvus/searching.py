@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from trivec.embeddings import M3Embeddings
     from trivec.model import M3Model
 
+# What a Milvus server gives for one query, `offset + limit`.
+MOST_ROWS = 16_384
+
 Row = Mapping[str, Any]
 
 # (vector field, query vectors) to the nearest rows of each query: {"id", "distance", "entity": {"text", metadata...}}.
@@ -30,7 +33,9 @@ Nearest = Callable[[str, Sequence[Any]], list[list[Row]]]
 Stored = Callable[[Iterable[str], Sequence[str]], Mapping[str, Row]]
 
 
-def depth(mode: str, limit: int, ranker: RRF | Weighted | None, rerank: str | None, candidates: int | None) -> int:
+def depth(
+    mode: str, limit: int, offset: int, ranker: RRF | Weighted | None, rerank: str | None, candidates: int | None
+) -> int:
     """Check a search's arguments and return how many rows each search brings."""
     if mode not in ("dense", "sparse", "hybrid"):
         raise ValueError(f"mode is {mode!r}: it must be 'dense', 'sparse' or 'hybrid'")
@@ -40,13 +45,15 @@ def depth(mode: str, limit: int, ranker: RRF | Weighted | None, rerank: str | No
         raise TypeError(f"ranker is {ranker!r}: it must be RRF(...) or Weighted(...) of trivec.milvus")
     if ranker is not None and mode != "hybrid":
         raise ValueError(f"a ranker fuses the two rankings of a hybrid search; mode is {mode!r}")
-    if limit < 1:
-        raise ValueError(f"limit is {limit}: it must be at least 1")
-    if candidates is not None and candidates < limit:
-        raise ValueError(f"candidates is {candidates}: it must be at least limit ({limit})")
+    wanted = offset + limit
+    said = f"offset + limit ({offset} + {limit})" if offset else f"limit ({limit})"
+    if wanted > MOST_ROWS:
+        raise ValueError(f"{said} is beyond the {MOST_ROWS:,} rows that Milvus gives: narrow the search by a filter")
+    if candidates is not None and candidates < wanted:
+        raise ValueError(f"candidates is {candidates}: it must be at least {said}")
     if mode != "hybrid" and rerank is None:
-        return limit
-    return limit * 3 if candidates is None else candidates
+        return wanted
+    return min(MOST_ROWS, wanted * 3 if candidates is None else candidates)
 
 
 def dense(encoded: M3Embeddings, nearest: Nearest) -> list[list[Hit]]:

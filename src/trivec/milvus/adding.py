@@ -1,0 +1,103 @@
+"""Documents into a table, batch by batch, and the rows of a table encoded again with another model.
+
+This module knows nothing about searching, nor which model a collection asks for.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sized
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from trivec.caller import level_of_the_caller
+from trivec.documents import Document
+from trivec.encoding import TruncationWarning, progress_bar
+from trivec.milvus import rows
+from trivec.milvus.errors import MilvusError
+from trivec.milvus.hits import Added
+from trivec.milvus.model_record import ModelRecord
+from trivec.milvus.table import Table, batches
+
+if TYPE_CHECKING:
+    from trivec.model import M3Model
+
+# Documents encoded and then written at once: what an interrupted `add` loses at most. Small enough that the longest
+# rows (64 KiB each of text, metadata and weights) stay well below the 64 MiB that a server takes in a request.
+_DOCUMENTS_PER_WRITE = 128
+
+
+def add_documents(
+    table: Table,
+    model: M3Model,
+    documents: Iterable[Document | Mapping[str, Any] | str],
+    batch_size: int,
+    max_length: int | None,
+    skip_unchanged: bool,
+    show_progress: bool,
+) -> tuple[Added, int]:
+    """Encode and store documents as `M3Collection.add` says; return also how many ids occurred more than once."""
+    assert table.description is not None
+    total = len(documents) if isinstance(documents, Sized) else None
+    written = unchanged = truncated = blank = 0
+    seen: set[str] = set()
+    repeated: set[str] = set()
+    try:
+        with progress_bar(total, "Adding", "document", show_progress) as progress:
+            for batch in batches(rows.checked(documents, table.description.limits), _DOCUMENTS_PER_WRITE):
+                for document in batch:
+                    (repeated if document.id in seen else seen).add(document.id)
+                # A server refuses a request that holds an id twice; the last one wins, as it would in two requests.
+                by_id = {document.id: document for document in batch}
+                empty = [identifier for identifier, document in by_id.items() if rows.is_blank(document.text)]
+                for identifier in empty:
+                    del by_id[identifier]
+                if empty:
+                    table.delete(table.fetch(empty, ["id"]))
+                known = _unchanged(table, by_id) if skip_unchanged else frozenset()
+                new = [document for identifier, document in by_id.items() if identifier not in known]
+                if new:
+                    encoded, cut = rows.encoded(new, model, batch_size, max_length)
+                    table.upsert(encoded)
+                    truncated += cut
+                written += len(new)
+                unchanged += len(known)
+                blank += len(empty)
+                progress.update(len(batch))
+    except BaseException:
+        if written:
+            with suppress(MilvusError):  # what stopped the add is what the caller has to know
+                table.flush()
+        raise
+    # With nothing written too when finishing an interrupted add, which may have been stopped before its flush.
+    if written or skip_unchanged:
+        table.flush()
+    if truncated:
+        warning = TruncationWarning(truncated, written, max_length or model.max_length)
+        warnings.warn(warning, stacklevel=level_of_the_caller())
+    return Added(written, unchanged, blank), len(repeated)
+
+
+def encode_again(table: Table, model: M3Model) -> None:
+    """Compute the vectors of every row with another model; until all are done, the table says that they are not."""
+    ids = [row["id"] for row in table.listed(["id"])]
+    table.set_properties(ModelRecord.of(model, unfinished=True).properties())
+    with progress_bar(len(ids), "Re-encoding", "document", True) as progress:
+        for group in batches(ids, _DOCUMENTS_PER_WRITE):
+            stored = table.fetch(group, ["text", "$meta"])
+            documents = [Document(each, row["text"], rows.metadata(row)) for each, row in stored.items()]
+            table.upsert(rows.encoded(documents, model, 16, None)[0])
+            progress.update(len(group))
+    table.flush()
+    table.set_properties(ModelRecord.of(model).properties())
+
+
+def _unchanged(table: Table, documents: Mapping[str, Document]) -> frozenset[str]:
+    """Return the ids of those documents that the table holds with the same text and metadata."""
+    stored: Mapping[str, Mapping[str, Any]] = table.fetch(documents, ["text", "$meta"])
+    return frozenset(
+        identifier
+        for identifier, entity in stored.items()
+        if entity["text"] == documents[identifier].text
+        and rows.metadata(entity) == dict(documents[identifier].metadata)
+    )

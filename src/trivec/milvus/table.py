@@ -1,0 +1,277 @@
+"""A collection as Milvus holds it: rows with an id, a text, two vectors and metadata; written, looked up, searched.
+
+This module knows nothing about models: what a row's vectors mean is `collection`'s business.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from itertools import islice
+from operator import methodcaller
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trivec.milvus import arguments, filters, rows, schema
+from trivec.milvus.connection import Connection, is_lite, without_credentials
+from trivec.milvus.errors import CollectionMismatchError, MilvusError
+
+Row = Mapping[str, Any]
+T = TypeVar("T")
+
+# Held while a collection is opened or made, so that threads that add first do not make it twice.
+_creation = threading.Lock()
+
+# Held while rows of Milvus Lite change: a flush of Milvus Lite 3.2.2 fails where another thread writes meanwhile, and a
+# row is replaced there in two requests.
+_lite_change = threading.RLock()
+
+# Queries in one request, and ids in one look-up: both bound the size of the answer.
+_QUERIES_PER_REQUEST = 100
+# Rows of a listing that come at once.
+_ROWS_PER_PAGE = 1000
+# Seconds between two looks at whether a server has loaded a collection.
+_LOADING_PAUSE = 0.1
+# Seconds a server may take to write what it holds in memory; it puts off flushes that follow each other closely.
+_FLUSH_PATIENCE = 600.0
+# Rows whose metadata are looked at to say which names there are.
+_ROWS_FOR_NAMES = 100
+
+
+class Table:
+    """A collection of a Milvus Lite file or a server, which may not exist yet.
+
+    Args:
+        name: The collection's name.
+        uri: A Milvus Lite file or the URI of a server.
+        token: An API key or "user:password".
+        db_name: The server's database.
+        timeout: As in `Connection`.
+        dense_dim: The size of dense vectors that an existing collection must have; None: any.
+
+    Attributes:
+        description: What Milvus says of it; None where it does not exist.
+
+    Raises:
+        MilvusError: Milvus cannot be reached, or takes no collection of this name.
+        CollectionMismatchError: it exists and has other fields.
+    """
+
+    def __init__(
+        self, name: str, uri: str, token: str, db_name: str, timeout: float | None, dense_dim: int | None = None
+    ) -> None:
+        self.name = name
+        self.place = without_credentials(uri)
+        self.description: schema.Description | None = None
+        self._uri = uri
+        self._connect = partial(Connection, uri, token=token, db_name=db_name, timeout=timeout)
+        self._change: AbstractContextManager[Any] = _lite_change if is_lite(uri) else nullcontext()
+        self._connection: Connection | None = None
+        # Opening a Milvus Lite file makes it; a search in a file whose name is mistyped should not leave one behind.
+        if is_lite(uri) and not Path(uri).exists():
+            self._check_name()
+            return
+        self._connection = self._connect()
+        try:
+            self._open(dense_dim)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @property
+    def client(self) -> Any:
+        """The `pymilvus.MilvusClient`; None where there is no Milvus Lite file yet."""
+        return None if self._connection is None else self._connection.client
+
+    def _open(self, dense_dim: int | None) -> None:
+        """Look whether the collection is there, has our fields, and load it."""
+        if not self._call("open", lambda client: client.has_collection(self.name)):
+            self._check_name()
+            return
+        self._refuse(self._call("open", lambda client: schema.differences(client, self.name, dense_dim)))
+        self._load()
+
+    def create(self, dense_dim: int, properties: Mapping[str, str]) -> None:
+        """Make the collection unless it is there."""
+        with _creation:
+            if self._connection is None:
+                self._connection = self._connect()
+            if self.description is None:
+                self._open(dense_dim)  # another thread or process may have made it in the meantime
+            if self.description is None:
+                try:
+                    self._call("create", lambda client: schema.create(client, self.name, dense_dim, properties))
+                    self._load()
+                except MilvusError:
+                    self._open(dense_dim)  # another process may have made it since
+                    if self.description is None:
+                        raise
+
+    def check_fits(self, dense_dim: int) -> None:
+        """Make sure that dense vectors of this size fit the collection, if there is one.
+
+        Raises:
+            CollectionMismatchError: they do not.
+        """
+        if self.description is not None and self.description.dense_dim != dense_dim:
+            self._refuse([schema.size_difference(self.description.dense_dim, dense_dim)])
+
+    def set_properties(self, properties: Mapping[str, str]) -> None:
+        """Store properties of the collection."""
+        self._call("write properties", lambda client: client.alter_collection_properties(self.name, dict(properties)))
+        self.description = self._call("open", lambda client: schema.describe(client, self.name))
+
+    def count(self, filter: str = "") -> int:
+        """Return the number of rows, or of those that a filter leaves; 0 where there is no collection."""
+        if self.description is None:
+            return 0
+        found = self._call(
+            "count",
+            lambda client: client.query(
+                self.name, filter=filter, output_fields=["count(*)"], consistency_level="Strong"
+            ),
+        )
+        return int(found[0]["count(*)"])
+
+    def upsert(self, new: Sequence[Row]) -> None:
+        """Write rows; each takes the place of the one with its id, metadata and all."""
+        with self._change:
+            if is_lite(self._uri):
+                # Milvus Lite 3.2.2 merges a row into the one that has its id: metadata left out would stay. If the
+                # process ends in between, running the same add again stores the documents, as after any interruption.
+                self.delete(self.fetch((row["id"] for row in new), ["id"]))
+            self._call("add documents", lambda client: client.upsert(self.name, list(new)))
+
+    def delete(self, ids: Iterable[str]) -> None:
+        """Delete the rows with these ids."""
+        if self.description is None:
+            return
+        for group in batches(filter(arguments.can_be_asked_for, ids), _QUERIES_PER_REQUEST):
+            with self._change:
+                self._call("delete", methodcaller("delete", self.name, filter=rows.id_filter(group)))
+
+    def flush(self) -> None:
+        """Have Milvus index what was written; until then Milvus Lite searches row by row, a hundred times slower."""
+        with self._change:
+            self._call("flush", lambda client: client.flush(self.name), patience=_FLUSH_PATIENCE)
+
+    def fetch(self, ids: Iterable[str], fields: Sequence[str]) -> dict[str, Row]:
+        """Return the given fields of the rows with these ids, by id."""
+        found: dict[str, Row] = {}
+        if self.description is None:
+            return found
+        for group in batches(filter(arguments.can_be_asked_for, ids), _QUERIES_PER_REQUEST):
+            # "Strong": also what another client has written a moment ago.
+            looking = methodcaller(
+                "query",
+                self.name,
+                filter=rows.id_filter(group),
+                output_fields=list(fields),
+                consistency_level="Strong",
+            )
+            got = self._call("look up ids", looking)
+            found |= {entity["id"]: entity for entity in got}
+        return found
+
+    def listed(self, fields: Sequence[str], filter: str = "") -> Iterator[Row]:
+        """Yield the given fields of every row, or of those that a filter leaves."""
+        if self.description is None:
+            return
+        pages = self._call(
+            "list documents",
+            lambda client: client.query_iterator(
+                self.name, _ROWS_PER_PAGE, filter=filter, output_fields=list(fields), consistency_level="Strong"
+            ),
+        )
+        try:
+            while page := self._call("list documents", lambda _client: pages.next()):
+                yield from page
+        finally:
+            pages.close()
+
+    def nearest(self, field: str, vectors: Sequence[Any], depth: int, filter: str) -> list[list[Row]]:
+        """Return the rows nearest to each vector: {"id", "distance", "entity": {"text", metadata...}}."""
+        found: list[list[Row]] = []
+        doing = f"search with the filter {filter!r}" if filter else "search"
+        for group in batches(vectors, _QUERIES_PER_REQUEST):
+            searching = methodcaller(
+                "search",
+                self.name,
+                data=group,
+                anns_field=field,
+                search_params={"metric_type": "IP"},
+                limit=depth,
+                filter=filter,
+                output_fields=["text", "$meta"],
+            )
+            found += self._call(doing, searching)
+        return found
+
+    def unknown_names(self, filter: str) -> tuple[list[str], list[str]]:
+        """Return which names of a filter no row has, and names that rows have, as far as a look at some tells."""
+        declared = () if self.description is None else self.description.fields
+        named = [name for name in filters.names(filter) if name not in declared]
+        if not named:
+            return [], []
+        some = self._call(
+            "look at metadata",
+            lambda client: client.query(self.name, filter="", output_fields=["$meta"], limit=_ROWS_FOR_NAMES),
+        )
+        there = sorted({name for entity in some for name in rows.metadata(entity)})
+        unknown = []
+        for name in (name for name in named if name not in there):
+            try:
+                holds = self.count(f"exists $meta[{arguments.quoted(name)}]")
+            except MilvusError:  # servers before 2.5 know no `exists`: what they hold cannot be said
+                continue
+            if not holds:
+                unknown.append(name)
+        return unknown, there
+
+    def missing(self) -> str:
+        """Return what to say where the collection does not exist."""
+        if self._connection is None:
+            return f"there is no Milvus Lite file {self.place}: index documents first, or check the path"
+        names = self._call("list collections", lambda client: client.list_collections())
+        return (
+            f"{self.place} has no collection {self.name!r} (it has: {', '.join(sorted(names)) or 'none'}): "
+            "index documents first"
+        )
+
+    def _load(self) -> None:
+        self._call("load", lambda client: schema.load(client, self.name, lite=is_lite(self._uri)))
+        while not self._call("load", lambda client: schema.is_loaded(client, self.name)):
+            time.sleep(_LOADING_PAUSE)
+        self.description = self._call("open", lambda client: schema.describe(client, self.name))
+
+    def _check_name(self) -> None:
+        if problem := schema.name_problem(self.name):
+            raise MilvusError(problem)
+
+    def _refuse(self, differences: Sequence[str]) -> None:
+        if differences:
+            raise CollectionMismatchError(
+                f"collection {self.name!r} in {self.place} cannot hold these vectors: {'; '.join(differences)}"
+            )
+
+    def _call(self, doing: str, request: Callable[[Any], T], *, patience: float | None = None) -> T:
+        if self._connection is None:
+            raise MilvusError(f"collection {self.name!r} is closed, or {self.place} does not exist yet")
+        doing = f"collection {self.name!r} in {self.place}: cannot {doing}"
+        return self._connection.call(doing, request, patience=patience)
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield the items in lists of `size`, the last one shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
