@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,13 +96,12 @@ def verify(
         found = dataclasses.asdict(drift)
         found["dense"]["worst_text"] = worst
         facts = {"model": model, "precision": other.precision, "compared_with": exact.precision, **found}
-        json.dump(facts, sys.stdout, ensure_ascii=False, indent=2)
-        sys.stdout.write("\n")
+        reporting.print_json(facts)
     else:
         from rich.console import Console
 
         Console().print(_table(drift))
-    reporting.say(_summary(drift, other.precision, reporting.printable(worst)))
+    reporting.say(_summary(drift, other.precision, reporting.safe(worst)))
 
 
 def _other_precisions(device: str | None, engine: options.Engine) -> str:
