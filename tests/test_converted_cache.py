@@ -23,7 +23,7 @@ from random_checkpoint import write_random_checkpoint
 from sample_texts import SENTENCES
 from trivec import M3Model
 from trivec.cache_folder import default_cache_folder
-from trivec.checkpoint import Checkpoint, StoredTensor, converted_cache, open_checkpoint
+from trivec.checkpoint import Checkpoint, StoredTensor, converted_cache, digests, open_checkpoint
 from trivec.checkpoint.converted_cache import Cleared, ConvertedCache
 from trivec.engines.processor import has_int8
 
@@ -145,8 +145,8 @@ def test_another_version_replaces_the_entry(load: Loading, model: Path, monkeypa
 
 def test_unchanged_files_are_hashed_once(load: Loading, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed = []
-    real = converted_cache._sha256
-    monkeypatch.setattr(converted_cache, "_sha256", lambda file: hashed.append(file) or real(file))
+    real = digests._sha256
+    monkeypatch.setattr(digests, "_sha256", lambda file: hashed.append(file) or real(file))
     load(model)
     assert hashed == [model / "model.safetensors", model / "tokenizer.json", load.entry]
     load(model)

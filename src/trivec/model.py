@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from trivec.checkpoint import Checkpoint, M3Config, open_checkpoint
+from trivec.checkpoint.fingerprint import model_fingerprint
 from trivec.embeddings import M3Embedding, M3Embeddings
 from trivec.encoding import EncodingSettings, checked_texts, empty_embeddings, encode_windows
 from trivec.engines import Engine, Heads
@@ -112,6 +113,17 @@ class M3Model:
         if self.checkpoint.colbert_linear is not None:
             sizes["colbert_vecs"] = self.checkpoint.colbert_linear.weight.shape[0]
         return sizes
+
+    @property
+    def fingerprint(self) -> str:
+        """64 hexadecimal digits for the content of weights, heads and tokenizer, whatever folder, engine or precision.
+
+        The first time, all files are read (2.3 GB for BGE-M3); their checksums are remembered on disk.
+
+        Raises:
+            CheckpointError: A file of the model is gone.
+        """
+        return model_fingerprint(self.checkpoint)
 
     @property
     def config(self) -> M3Config:

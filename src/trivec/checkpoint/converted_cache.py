@@ -20,10 +20,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -36,15 +34,13 @@ from filelock import FileLock, Timeout
 from trivec import __version__
 from trivec.cache_folder import default_cache_folder
 from trivec.caller import level_of_the_caller
+from trivec.checkpoint.digests import file_digest
 from trivec.checkpoint.folder import Checkpoint
 from trivec.checkpoint.safetensors_file import read_metadata, read_safetensors, write_safetensors
 from trivec.checkpoint.tensors import StoredTensor
 from trivec.errors import CheckpointError
 
 _ENTRY_FOLDER = re.compile(r"[0-9a-f]{32}-[a-z0-9]+")
-# Longer than the steps in which today's Linux file systems advance their clock: there, a file that changes after this
-# long shows it. A file system with a coarser clock (FAT: 2 s, some network disks: 1 s) may hide a change of equal size.
-_CLOCK_STEP = 0.02  # seconds
 _logger = logging.getLogger(__name__)
 
 
@@ -220,32 +216,17 @@ class ConvertedCache:
     def _content(self, source: Checkpoint) -> str:
         """Name what the converted tensors depend on; the tokenizer is what int8 measures activations with."""
         shape = {name: value for name, value in asdict(source.config).items() if name != "fusion_weights"}
-        parts = [json.dumps(shape, sort_keys=True), *map(self._digest, (*source.weight_files, source.tokenizer_file))]
+        parts = [
+            json.dumps(shape, sort_keys=True),
+            *(self._digest(file) for file in (*source.weight_files, source.tokenizer_file)),
+        ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
     def _checksum(self, path: Path) -> str:
         return f"{self._digest(path)}  {path.name}\n"
 
     def _digest(self, file: Path) -> str:
-        """SHA-256 of a file in hexadecimal; remembered for as long as the file is the same and unchanged."""
-        file = file.resolve()
-        state = _state(file)
-        memory = self.folder / "digests" / f"{hashlib.sha256(os.fsencode(file)).hexdigest()[:32]}.json"
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            remembered = json.loads(memory.read_text(encoding="utf-8"))
-            if remembered["state"] == state:
-                return str(remembered["sha256"])
-        # A change within the clock step of the last one would not show: let it pass before reading.
-        if 0 < (wait := state["ctime_ns"] / 1e9 + _CLOCK_STEP - time.time()) <= _CLOCK_STEP:
-            time.sleep(wait)
-        digest = _sha256(file)
-        if _state(file) == state:
-            try:
-                memory.parent.mkdir(parents=True, exist_ok=True)
-                memory.write_text(json.dumps({"state": state, "sha256": digest}), encoding="utf-8")
-            except OSError as error:
-                _logger.info("the checksum of %s cannot be kept (%s)", file, error)
-        return digest
+        return file_digest(file, self.folder / "digests")
 
 
 def _convert_in_memory(convert: Callable[[], Iterable[tuple[str, StoredTensor]]], why: str) -> dict[str, StoredTensor]:
@@ -256,24 +237,3 @@ def _convert_in_memory(convert: Callable[[], Iterable[tuple[str, StoredTensor]]]
         stacklevel=level_of_the_caller(),
     )
     return tensors
-
-
-def _state(file: Path) -> dict[str, int]:
-    """What changes when a file is written to or another takes its place."""
-    status = file.stat()
-    return {
-        "bytes": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
-        "ctime_ns": status.st_ctime_ns,
-        "inode": status.st_ino,
-        "device": status.st_dev,
-    }
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    buffer = bytearray(1 << 20)
-    with file.open("rb", buffering=0) as opened:
-        while size := opened.readinto(buffer):
-            digest.update(memoryview(buffer)[:size])
-    return digest.hexdigest()
