@@ -343,6 +343,143 @@ def test_settings_that_make_no_sense_are_refused(tiny_checkpoint: Path, tmp_path
         Trainer(load_trainable(tiny_checkpoint), RandomBatches(), frozen, RunFolder(tmp_path))
 
 
+# One run after another into the same folder
+
+
+@pytest.fixture
+def first_run(tiny_checkpoint: Path, tmp_path: Path):
+    """A finished run, and a function that gives the same or another one into its folder."""
+    data = write_examples(tmp_path / "a.jsonl", 8)
+
+    def train(model=tiny_checkpoint, files=(data,), held_out=None, out=tmp_path / "out", batch_size=4, **settings):
+        settings = TrainingSettings(**{"steps": 2, "learning_rate": 1e-3} | settings)
+        cut = BatchSettings(batch_size=batch_size, group_size=2)
+        return fine_tune(model, list(files), out, settings, batches=cut, held_out=held_out, show_progress=False)
+
+    train()
+    return train
+
+
+def result(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "out" / "model.safetensors")
+
+
+def test_a_run_with_other_data_is_refused_and_leaves_the_first_as_it_was(first_run, tmp_path: Path):
+    before = result(tmp_path)
+    other = write_examples(tmp_path / "b.jsonl", 8, seed=1)
+    with pytest.raises(
+        TrainingError, match=r"the data was .*a\.jsonl \(SHA-256 \w{12}\) and is .*b\.jsonl \(SHA"
+    ) as told:
+        first_run(files=[other])
+    for remedy in ("Give the same again", "choose another folder for the result", f"delete {tmp_path / 'out' / 'run'}"):
+        assert remedy in str(told.value)
+    assert "model" not in str(told.value).partition("Give")[0]
+    assert_equal_weights(result(tmp_path), before)
+    assert first_run(files=[other], out=tmp_path / "another").step == 2
+
+
+def test_data_that_was_changed_in_place_is_other_data(first_run, tmp_path: Path):
+    write_examples(tmp_path / "a.jsonl", 8, seed=1)
+    with pytest.raises(TrainingError, match=r"the data was .*a\.jsonl .* and is .*a\.jsonl"):
+        first_run()
+
+
+def test_data_under_another_name_is_the_same_data(first_run, tmp_path: Path):
+    moved = (tmp_path / "a.jsonl").rename(tmp_path / "moved.jsonl")
+    assert first_run(files=[moved]).resumed_step == 2
+
+
+def test_files_more_or_fewer_are_told_as_lists(first_run, tmp_path: Path):
+    more = write_examples(tmp_path / "b.jsonl", 8, seed=1)
+    with pytest.raises(TrainingError, match=r"was \S*a\.jsonl \(SHA-256 \w+\) and is \S*a\.jsonl \(.*b\.jsonl \("):
+        first_run(files=[tmp_path / "a.jsonl", more])
+
+
+def test_another_model_is_refused_even_in_the_same_folder(tiny_checkpoint: Path, first_run, tmp_path: Path):
+    other = write_random_checkpoint(tmp_path / "other", seed=5)
+    with pytest.raises(TrainingError, match=r"the model was \S*tiny \(SHA-256 \w+\) and is \S*other \(SHA-256"):
+        first_run(model=other)
+
+
+def test_every_setting_that_changes_the_result_is_named_with_both_values(first_run, tmp_path: Path):
+    held_out = write_examples(tmp_path / "held_out.jsonl", 4, seed=2)
+    settings = {"steps": 3, "learning_rate": 2e-3, "loss": LossSettings(heads=("dense", "sparse"), temperature=0.05)}
+    with pytest.raises(TrainingError) as told:
+        first_run(held_out=held_out, batch_size=3, **settings)
+    for difference in (
+        "steps was 2 and is 3",
+        "learning rate was 0.001 and is 0.002",
+        "temperature was 0.02 and is 0.05",
+        "loss heads was dense, sparse, colbert and is dense, sparse",
+        "batch size was 4 and is 3",
+        "the held-out data was none and is ",
+    ):
+        assert difference in str(told.value)
+    assert "data was a.jsonl" not in str(told.value)
+
+
+def test_what_does_not_change_the_result_may_change_between_resumes(first_run):
+    assert first_run(part_size=2, checkpoint_gradients=True, save_every=1).resumed_step == 2
+
+
+def test_a_run_that_did_not_record_its_inputs_is_not_gone_on_with(first_run, tmp_path: Path):
+    for damage in ("", "[]", '{"model": 1}', None):
+        inputs = tmp_path / "out" / "run" / "inputs.json"
+        inputs.unlink() if damage is None else inputs.write_text(damage)
+        with pytest.raises(TrainingError, match=r"no inputs\.json that says what it was begun with"):
+            first_run()
+
+
+def test_a_run_that_never_saved_a_checkpoint_is_begun_anew_with_whatever_is_given(first_run, tmp_path: Path):
+    (tmp_path / "out" / "run" / "checkpoint.pt").unlink()
+    other = write_examples(tmp_path / "b.jsonl", 8, seed=1)
+    assert first_run(files=[other]).resumed_step == 0
+    assert first_run(files=[other]).resumed_step == 2
+
+
+def test_a_head_that_the_result_does_not_have_does_not_stay_from_an_earlier_model(
+    tiny_checkpoint: Path, tmp_path: Path
+):
+    write_model_folder(load_trainable(tiny_checkpoint), tmp_path / "result", tiny_checkpoint)
+    start = write_random_checkpoint(tmp_path / "start", heads=())
+    write_model_folder(load_trainable(start, ["dense"]), tmp_path / "result", start)
+    assert open_checkpoint(tmp_path / "result").sparse_linear is None
+    assert open_checkpoint(tmp_path / "result").colbert_linear is None
+
+
+# bfloat16
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_bfloat16_is_what_the_processor_says_unless_told(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, native: bool
+):
+    monkeypatch.setattr(trainer_module, "has_bf16", lambda: native)
+
+    def weights(bf16: bool | None, name: str) -> dict[str, torch.Tensor]:
+        model = load_trainable(tiny_checkpoint)
+        settings = TrainingSettings(steps=2, learning_rate=1e-3, bf16=bf16)
+        Trainer(model, RandomBatches(), settings, RunFolder(tmp_path / name), show_progress=False).run()
+        return weights_of(model)
+
+    unasked = weights(None, "unasked")
+    assert_equal_weights(unasked, weights(native, "told"))
+    if native:
+        exact = weights(False, "exact")
+        assert any(not torch.equal(exact[name], tensor) for name, tensor in unasked.items())
+    else:
+        with pytest.warns(UserWarning, match="no instructions for bfloat16"):
+            slow = weights(True, "slow")
+        assert any(not torch.equal(slow[name], tensor) for name, tensor in unasked.items())
+
+
+def test_a_run_that_goes_on_in_another_precision_is_refused(first_run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    first_run(out=tmp_path / "exact", bf16=False)
+    monkeypatch.setattr(trainer_module, "has_bf16", lambda: True)
+    with pytest.raises(TrainingError, match="bf16 was False and is True"):
+        first_run(out=tmp_path / "exact")
+
+
 def test_the_command_trains_and_says_what_came_out(tiny_checkpoint: Path, tmp_path: Path):
     import typer
     from typer.testing import CliRunner
@@ -357,6 +494,10 @@ def test_the_command_trains_and_says_what_came_out(tiny_checkpoint: Path, tmp_pa
     done = CliRunner().invoke(app, [str(data), "--model", str(tiny_checkpoint), "--out", str(out), *options])
     assert done.exit_code == 0, done.output
     assert "2 steps" in done.output
+    assert "nothing was trained now" not in done.output
+    again = CliRunner().invoke(app, [str(data), "--model", str(tiny_checkpoint), "--out", str(out), *options])
+    assert again.exit_code == 0
+    assert "already finished: nothing was trained now" in again.output
     assert {"config.json", "tokenizer.json", "model.safetensors", "sparse_linear.pt", "colbert_linear.pt"} <= {
         file.name for file in out.iterdir()
     }

@@ -27,6 +27,11 @@ class Mode(str, Enum):
     bm25_pieces = "bm25-pieces"
 
 
+_MODES = ", ".join(mode.value for mode in Mode)
+_SEARCH = "Search"
+_ENCODING = "Encoding"
+
+
 def evaluate(
     model: Annotated[
         str, typer.Argument(help="A folder in BAAI/bge-m3's layout, or a Hugging Face id.", show_default=False)
@@ -40,22 +45,42 @@ def evaluate(
         ),
     ],
     split: Annotated[
-        str | None, typer.Option(help="Which judgements to use where there are several. Default: test, or else dev.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Which judgements to use where there are several. Default: test, or else dev."
+        ),
     ] = None,
     mode: Annotated[
         list[Mode] | None,
         typer.Option(
-            help="A way to search; repeatable. Default: all that the model has heads for.", show_default=False
+            metavar="MODE",
+            help=f"A way to search; repeatable: {_MODES}. Default: all that the model has heads for.",
+            show_default=False,
         ),
     ] = None,
     baseline: Annotated[
-        Mode | None, typer.Option(help="What the others are tested against. Default: bm25-pieces.", show_default=False)
+        Mode | None,
+        typer.Option(
+            metavar="MODE", help="What the others are tested against. Default: bm25-pieces.", show_default=False
+        ),
     ] = None,
     candidates: Annotated[
-        int, typer.Option(min=1, help="Dense and sparse results that the other modes re-rank; length of rankings.")
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Dense and sparse results that the other modes re-rank; length of rankings.",
+            rich_help_panel=_SEARCH,
+        ),
     ] = 200,
     exact_limit: Annotated[
-        int, typer.Option(min=0, help="Documents up to which search is exact; beyond, Milvus Lite searches.")
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Documents up to which search is exact; beyond, Milvus Lite searches.",
+            rich_help_panel=_SEARCH,
+        ),
     ] = 500_000,
     weights: Annotated[
         str | None,
@@ -75,7 +100,10 @@ def evaluate(
         ),
     ] = None,
     tune_split: Annotated[
-        str, typer.Option(help="Which judgements of the development data sets to use.", rich_help_panel="Fusion")
+        str,
+        typer.Option(
+            metavar="NAME", help="Which judgements of the development data sets to use.", rich_help_panel="Fusion"
+        ),
     ] = "dev",
     save_fusion: Annotated[
         bool,
@@ -100,7 +128,13 @@ def evaluate(
         typer.Option(dir_okay=False, help="Draw nDCG@10 as bars (.png, .svg, .pdf).", rich_help_panel="Output"),
     ] = None,
     max_length: Annotated[
-        int | None, typer.Option(min=2, help="Most tokens of a text that are read. Default: the model's own.")
+        int | None,
+        typer.Option(
+            min=2,
+            metavar="N",
+            help="Most tokens of a text that are read. Default: the model's own.",
+            rich_help_panel=_ENCODING,
+        ),
     ] = None,
     batch_size: options.BatchSize = 16,
     cache_dir: Annotated[
@@ -109,10 +143,16 @@ def evaluate(
             file_okay=False,
             help="Where encodings are kept. Default: evaluation in the folder that TRIVEC_CACHE names, "
             "else trivec/evaluation in the user's cache folder.",
+            rich_help_panel=_ENCODING,
         ),
     ] = None,
     no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Keep no encodings and no converted model for the next run.")
+        bool,
+        typer.Option(
+            "--no-cache",
+            help="Keep no encodings and no converted model for the next run.",
+            rich_help_panel=_ENCODING,
+        ),
     ] = False,
     precision: options.PrecisionOption = options.Precision.auto,
     device: options.Device = None,

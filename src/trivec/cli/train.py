@@ -7,51 +7,143 @@ from typing import Annotated
 
 import typer
 
+_BATCHES = "Batches"
+_LOSS = "Loss"
+_OPTIMISER = "Optimiser"
+_MEMORY = "Memory and device"
+_RECORDS = "Evaluation and checkpoints"
+
 
 def train(
     data: Annotated[
-        list[Path], typer.Argument(help="JSONL files, or folders of them: query, pos, neg, pos_scores, neg_scores.")
+        list[Path],
+        typer.Argument(
+            metavar="DATA",
+            help="JSONL files, or folders of them: query, pos, neg, pos_scores, neg_scores.",
+            show_default=False,
+        ),
     ],
-    model: Annotated[str, typer.Option(help="The model to start from: a name, a folder or a hub id.")],
-    out: Annotated[Path, typer.Option(help="Folder of the result; a run interrupted there goes on.")],
-    held_out: Annotated[
-        Path | None, typer.Option(help="JSONL file to evaluate on; the best weights are kept instead of the last.")
-    ] = None,
-    heads: Annotated[str, typer.Option(help="Heads to train, separated by commas.")] = "dense,sparse,colbert",
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL", help="The model to start from: a name, a folder or a hub id.", show_default=False
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER", help="Folder of the result; a run interrupted there goes on.", show_default=False
+        ),
+    ],
+    heads: Annotated[str, typer.Option(metavar="NAMES", help="Heads to train, separated by commas.")] = (
+        "dense,sparse,colbert"
+    ),
     freeze_encoder: Annotated[bool, typer.Option("--freeze-encoder", help="Train the heads alone.")] = False,
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps; beats --epochs.")] = None,
-    epochs: Annotated[float, typer.Option(min=0.001, help="Passes over the data.")] = 1.0,
-    batch_size: Annotated[int, typer.Option(min=2, help="Queries of a batch.")] = 32,
-    group_size: Annotated[int, typer.Option(min=1, help="Passages of a query, the right one included.")] = 8,
-    query_length: Annotated[int, typer.Option(min=4, help="Most tokens of a query.")] = 256,
-    passage_length: Annotated[int, typer.Option(min=4, help="Most tokens of a passage.")] = 1024,
-    learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-5,
-    warmup: Annotated[float, typer.Option(min=0, max=1, help="Share of the steps in which the rate rises.")] = 0.1,
-    temperature: Annotated[float, typer.Option(help="Every score is divided by it.")] = 0.02,
+    half: Annotated[bool, typer.Option("--half", help="Store float16 instead of float32.")] = False,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the batches and of new heads.")] = 0,
+    batch_size: Annotated[
+        int, typer.Option(min=2, metavar="N", help="Queries of a batch.", rich_help_panel=_BATCHES)
+    ] = 32,
+    group_size: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Passages of a query, the right one included.", rich_help_panel=_BATCHES),
+    ] = 8,
+    query_length: Annotated[
+        int, typer.Option(min=4, metavar="N", help="Most tokens of a query.", rich_help_panel=_BATCHES)
+    ] = 256,
+    passage_length: Annotated[
+        int, typer.Option(min=4, metavar="N", help="Most tokens of a passage.", rich_help_panel=_BATCHES)
+    ] = 1024,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Optimiser steps; beats --epochs.", rich_help_panel=_OPTIMISER),
+    ] = None,
+    epochs: Annotated[
+        float, typer.Option(min=0.001, metavar="X", help="Passes over the data.", rich_help_panel=_OPTIMISER)
+    ] = 1.0,
+    learning_rate: Annotated[
+        float, typer.Option(metavar="X", help="Highest learning rate.", rich_help_panel=_OPTIMISER)
+    ] = 1e-5,
+    warmup: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, metavar="X", help="Share of the steps in which the rate rises.", rich_help_panel=_OPTIMISER
+        ),
+    ] = 0.1,
+    temperature: Annotated[
+        float, typer.Option(metavar="X", help="Every score is divided by it.", rich_help_panel=_LOSS)
+    ] = 0.02,
     sum_weights: Annotated[
-        tuple[float, float, float], typer.Option(help="Dense, sparse and ColBERT scores in their sum.")
+        tuple[float, float, float],
+        typer.Option(
+            metavar="D S C", help="Weights of dense, sparse and ColBERT scores in their sum.", rich_help_panel=_LOSS
+        ),
     ] = (1.0, 0.3, 1.0),
     loss_weights: Annotated[
-        tuple[float, float, float], typer.Option(help="Weights of the dense, sparse and ColBERT losses.")
+        tuple[float, float, float],
+        typer.Option(metavar="D S C", help="Weights of the dense, sparse and ColBERT losses.", rich_help_panel=_LOSS),
     ] = (1.0, 0.1, 1.0),
-    self_distill: Annotated[bool, typer.Option(help="Let each head learn from the sum of all.")] = True,
-    self_distill_start: Annotated[int, typer.Option(min=0, help="Step from which they do.")] = 0,
+    self_distill: Annotated[
+        bool, typer.Option(help="Let each head learn from the sum of all.", rich_help_panel=_LOSS)
+    ] = True,
+    self_distill_start: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Step from which they do.", rich_help_panel=_LOSS)
+    ] = 0,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="JSONL file to evaluate on; the best weights are kept instead of the last.",
+            rich_help_panel=_RECORDS,
+        ),
+    ] = None,
+    evaluate_every: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Steps between evaluations.", rich_help_panel=_RECORDS)
+    ] = 500,
+    save_every: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Steps between checkpoints.", rich_help_panel=_RECORDS)
+    ] = 500,
     part_size: Annotated[
-        int | None, typer.Option(min=1, help="Texts in memory at a time: slower, and any batch fits.")
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Texts in memory at a time: slower, and any batch fits.",
+            rich_help_panel=_MEMORY,
+        ),
     ] = None,
     checkpoint_gradients: Annotated[
-        bool, typer.Option("--checkpoint-gradients", help="Recompute activations instead of keeping them.")
+        bool,
+        typer.Option(
+            "--checkpoint-gradients",
+            help="Recompute activations instead of keeping them.",
+            rich_help_panel=_MEMORY,
+        ),
     ] = False,
-    bf16: Annotated[bool, typer.Option(help="Matrix products in bfloat16.")] = True,
-    half: Annotated[bool, typer.Option("--half", help="Store float16 instead of float32.")] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda; the best there is by default.")] = None,
-    evaluate_every: Annotated[int, typer.Option(min=1, help="Steps between evaluations.")] = 500,
-    save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
-    seed: Annotated[int, typer.Option(help="Of the batches and of new heads.")] = 0,
+    bf16: Annotated[
+        bool | None,
+        typer.Option(
+            help="Matrix products in bfloat16. Default: on a GPU, and where the processor has it.",
+            show_default=False,
+            rich_help_panel=_MEMORY,
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="cpu, cuda; the best there is by default.", rich_help_panel=_MEMORY),
+    ] = None,
 ) -> None:
     """Fine-tune a model's dense, sparse and ColBERT heads together.
 
-    The result is a folder in BAAI/bge-m3's layout, with logs and a picture of the losses in its folder `run`.
+    The result is a folder in BAAI/bge-m3's layout, with logs and a picture of the losses in its folder `run`. The same
+    command given again goes on from the last checkpoint there; with another model, other data or other settings it is
+    refused.
+
+    [dim]Examples:[/]
+
+    trivec train pairs.jsonl --model BAAI/bge-m3 --out my-m3
+
+    trivec train pairs.jsonl --model BAAI/bge-m3 --out my-m3 --held-out held_out.jsonl --part-size 8
     """
     # torch takes seconds to import: not before somebody trains.
     from trivec.training.fine_tune import RUN_FOLDER, BatchSettings, fine_tune
@@ -93,6 +185,10 @@ def train(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    if progress.resumed_step == progress.step:
+        typer.echo(f"{out / RUN_FOLDER} holds this very run, already finished: nothing was trained now.")
+    elif progress.resumed_step:
+        typer.echo(f"The run in {out / RUN_FOLDER} went on from step {progress.resumed_step}.")
     typer.echo(f"{out}: {progress.step} steps, {progress.tokens:,} tokens in {progress.seconds:.0f} s; the folder was")
     typer.echo("loaded again and gives the trained model's vectors.")
     if progress.best_value is not None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
 from trivec.checkpoint import open_checkpoint
+from trivec.checkpoint.fingerprint import model_fingerprint
 from trivec.errors import DeviceError, MissingExtraError
 from trivec.tokenizer import M3Tokenizer
 from trivec.training.folder import (
@@ -20,11 +21,12 @@ from trivec.training.folder import (
     write_model_folder,
 )
 from trivec.training.held_out import HeldOut
+from trivec.training.inputs import Content, RunInputs, begin_or_resume, settings_record
 from trivec.training.jsonl import JsonlBatches, find_files
 from trivec.training.m3 import TrainableM3
 from trivec.training.plot import plot_run
 from trivec.training.run_folder import Progress, RunFolder
-from trivec.training.trainer import Trainer, TrainingSettings
+from trivec.training.trainer import Trainer, TrainingSettings, is_bf16_fast
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +63,7 @@ def fine_tune(
         name_or_path: The model to start from, a folder or a hub id.
         data: JSONL files and folders of such files, in FlagEmbedding's format.
         out: Folder of the result; logs, loss picture and checkpoints go to its folder `run`. A run that was
-            interrupted goes on from there.
+            interrupted goes on from there, if model, data and settings are the same.
         settings: How to optimise.
         batches: How batches are cut.
         held_out: A JSONL file to evaluate on; the best weights are kept instead of the last, and the fusion weights
@@ -78,7 +80,7 @@ def fine_tune(
         DataError: The data cannot be read.
         DeviceError: The device cannot be had.
         MissingExtraError: matplotlib is not installed.
-        TrainingError: The run cannot go on.
+        TrainingError: The run cannot go on, or `out` holds one with another model, other data or settings.
         ResultError: The written folder does not give the model's vectors.
     """
     if find_spec("matplotlib") is None:  # better now than at the end of the run
@@ -97,8 +99,9 @@ def fine_tune(
         passage_length=passage_length,
         seed=batches.seed,
     )
-    torch.manual_seed(batches.seed)
-    model = load_trainable(checkpoint.folder, settings.loss.heads).to(_device(device))
+    target = _device(device)
+    if settings.bf16 is None:
+        settings = replace(settings, bf16=is_bf16_fast(target))
     examples, evaluate = None, None
     if held_out is not None:
         examples = HeldOut(held_out, tokenizer, query_length=query_length, passage_length=passage_length)
@@ -107,6 +110,19 @@ def fine_tune(
             return examples.figures(model, settings.loss)
 
     run = RunFolder(out / RUN_FOLDER)
+    begin_or_resume(
+        run,
+        RunInputs(
+            model=Content(str(name_or_path), model_fingerprint(checkpoint)),
+            data=tuple(Content(str(file.path), file.sha256) for file in source.files),
+            held_out=None if examples is None else Content(str(held_out), examples.sha256),
+            settings=settings_record(
+                settings, {**asdict(batches), "query_length": query_length, "passage_length": passage_length}
+            ),
+        ),
+    )
+    torch.manual_seed(batches.seed)
+    model = load_trainable(checkpoint.folder, settings.loss.heads).to(target)
     progress = Trainer(model, source, settings, run, evaluate=evaluate, show_progress=show_progress).run()
     if half:
         round_to_half(model)

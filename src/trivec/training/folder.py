@@ -89,6 +89,8 @@ def write_model_folder(
     for name, linear in (("sparse_linear.pt", model.sparse_linear), ("colbert_linear.pt", model.colbert_linear)):
         if linear is not None:
             torch.save(_stored(linear, dtype), folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)  # of an earlier model: it would be taken for this one's
     config = model.config.hugging_face("float16" if half else "float32")
     if fusion_weights is not None:
         config["trivec"] = {"fusion_weights": list(fusion_weights)}

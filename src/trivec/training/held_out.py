@@ -34,6 +34,9 @@ class HeldOut:
         passage_length: Most tokens of a passage.
         part_size: Texts represented at a time.
 
+    Attributes:
+        sha256: Of the file, in hexadecimal.
+
     Raises:
         DataError: The file is not training data.
     """
@@ -48,6 +51,7 @@ class HeldOut:
         part_size: int = 32,
     ) -> None:
         opened = JsonlFile.open(file)
+        self.sha256 = opened.sha256
         examples = [opened.read(number) for number in range(len(opened))]
         passages = {text: i for i, text in enumerate(dict.fromkeys(t for e in examples for t in (*e.pos, *e.neg)))}
         self.queries = [

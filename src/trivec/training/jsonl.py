@@ -6,9 +6,10 @@ them, so memory does not grow with the data. A batch comes from one file and hol
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -48,12 +49,14 @@ class JsonlFile:
         offsets: (lines,) int64 position of each line.
         lengths: (lines,) int64 bytes of each line: what batches are sorted by.
         has_scores: Whether the first line has a teacher's scores.
+        sha256: Of the whole file, in hexadecimal.
     """
 
     path: Path
     offsets: NDArray[np.int64]
     lengths: NDArray[np.int64]
     has_scores: bool
+    sha256: str
 
     @classmethod
     def open(cls, path: Path) -> JsonlFile:
@@ -64,16 +67,18 @@ class JsonlFile:
         """
         offsets, lengths = [], []
         position = 0
+        digest = hashlib.sha256()
         with path.open("rb") as lines:
             for line in lines:
+                digest.update(line)
                 if line.strip():
                     offsets.append(position)
                     lengths.append(len(line))
                 position += len(line)
         if not offsets:
             raise DataError(f"{path} has no examples")
-        file = cls(path, np.array(offsets), np.array(lengths), has_scores=False)
-        return cls(path, file.offsets, file.lengths, has_scores=file.read(0).pos_scores is not None)
+        file = cls(path, np.array(offsets), np.array(lengths), has_scores=False, sha256=digest.hexdigest())
+        return replace(file, has_scores=file.read(0).pos_scores is not None)
 
     def __len__(self) -> int:
         return len(self.offsets)

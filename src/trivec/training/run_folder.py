@@ -33,6 +33,7 @@ class Progress:
         best_step: Step of the best evaluation, None before the first.
         best_name: Name of the figure that decides.
         best_value: Its best value.
+        resumed_step: Step of the checkpoint that this call went on from, 0 if it began anew.
     """
 
     step: int = 0
@@ -41,6 +42,7 @@ class Progress:
     best_step: int | None = None
     best_name: str | None = None
     best_value: float | None = None
+    resumed_step: int = 0
 
     def advanced(self, *, seconds: float, tokens: int) -> Progress:
         """One step further."""
@@ -70,6 +72,17 @@ class RunFolder:
         """Add a line to the log of evaluations."""
         _append(self.path / EVALUATION_LOG, dict(row))
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return (self.path / CHECKPOINT).exists()
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a small file of the run."""
+        temporary = self.path / f".{name}.{os.getpid()}"
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(self.path / name)
+
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
         """Write the checkpoint that `resume` reads."""
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "progress": asdict(progress)}
@@ -92,6 +105,7 @@ class RunFolder:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         progress = Progress(**state["progress"])
+        progress = replace(progress, resumed_step=progress.step)
         for name in (LOG, EVALUATION_LOG):
             _cut(self.path / name, progress.step)
         return progress

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,6 +17,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from trivec.caller import level_of_the_caller
+from trivec.engines.processor import has_bf16
 from trivec.errors import TrivecError
 from trivec.training.batches import BatchSource
 from trivec.training.gradients import BatchResult, backward
@@ -50,7 +53,8 @@ class TrainingSettings:
         max_gradient_norm: Longer gradients are scaled down to this length.
         loss: The loss, for batches that bring none.
         freeze_encoder: Train the heads alone.
-        bf16: Matrix products in bfloat16 (weights and optimiser stay in float32).
+        bf16: Matrix products in bfloat16 (weights and optimiser stay in float32). None decides by the device, as
+            `is_bf16_fast` says.
         checkpoint_gradients: Recompute activations layer by layer.
         part_size: Texts to hold activations of at a time, None for the whole batch.
         pad_multiple: Lengths are rounded up to a multiple of this.
@@ -68,7 +72,7 @@ class TrainingSettings:
     max_gradient_norm: float = 1.0
     loss: LossSettings = field(default_factory=LossSettings)
     freeze_encoder: bool = False
-    bf16: bool = False
+    bf16: bool | None = None
     checkpoint_gradients: bool = False
     part_size: int | None = None
     pad_multiple: int = 8
@@ -113,6 +117,14 @@ class Trainer:
         self.folder = folder
         self.evaluate = evaluate
         self.show_progress = show_progress
+        device = model.encoder.embeddings.word_embeddings.weight.device
+        self.bf16 = is_bf16_fast(device) if settings.bf16 is None else settings.bf16
+        if self.bf16 and not is_bf16_fast(device):
+            warnings.warn(
+                "this processor has no instructions for bfloat16, so training in it takes several times as long as "
+                "in float32",
+                stacklevel=level_of_the_caller(),
+            )
         model.encoder.checkpoint_gradients = settings.checkpoint_gradients
         model.encoder.requires_grad_(not settings.freeze_encoder)
         for head, linear in (("sparse", model.sparse_linear), ("colbert", model.colbert_linear)):
@@ -169,7 +181,7 @@ class Trainer:
             batch,
             batch.loss or self.settings.loss,
             step=step,
-            bf16=self.settings.bf16,
+            bf16=self.bf16,
             part_size=self.settings.part_size,
             pad_multiple=self.settings.pad_multiple,
         )
@@ -231,6 +243,14 @@ class Trainer:
         if self.progress.best_value is None or value > self.progress.best_value:
             self.progress = self.progress.with_best(name, value)
             self.folder.save_best(self.model)
+
+
+def is_bf16_fast(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 faster than float32: GPUs do, and processors that have instructions for it.
+
+    Others emulate it: the same run took a processor with AVX2 only seven times as long.
+    """
+    return device.type != "cpu" or has_bf16()
 
 
 def _optimizer(model: TrainableM3, settings: TrainingSettings) -> torch.optim.AdamW:
