@@ -45,6 +45,7 @@ def write(name: str) -> Path:
 
 
 def main() -> None:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help=f"any of {', '.join(INSTALLED)}; all if none")
     for name in parser.parse_args().names or INSTALLED:
