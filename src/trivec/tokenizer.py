@@ -6,16 +6,24 @@ never meet its "Already borrowed". Knows nothing about batches, padding or vecto
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from trivec.checkpoint.tokenizer_file import is_panic, load_tokenizer
 from trivec.errors import CheckpointError
+from trivec.truncation import Truncation
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
 
 TokenIds = npt.NDArray[np.int32]
+_CHARACTERS_PER_TOKEN = 8  # of most texts; where they are more, the start that is tokenized grows
 _WORD_START = "\u2581"  # SentencePiece's mark for "a word begins here"
 
 
@@ -46,14 +54,13 @@ class M3Tokenizer:
         Raises:
             CheckpointError: The file is unreadable, or its texts do not come out as `<s> ... </s>`.
         """
-        from tokenizers import Tokenizer
-
-        try:
-            self._tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the Rust side raises plain Exception for every fault
-            raise CheckpointError(f"{path} is no tokenizer in Hugging Face `tokenizers` format ({error})") from error
+        self._tokenizer = load_tokenizer(path)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        if type(self._tokenizer.model).__name__ != "Unigram":
+            raise CheckpointError(
+                f"{path} is no XLM-RoBERTa tokenizer: its model is {type(self._tokenizer.model).__name__}, not Unigram"
+            )
         found = {name: self._tokenizer.token_to_id(name) for name in ("<s>", "</s>", "<pad>", "<unk>")}
         ids = {name: token_id for name, token_id in found.items() if token_id is not None}
         if len(ids) < len(found) or self._tokenizer.encode("").ids != [ids["<s>"], ids["</s>"]]:
@@ -63,6 +70,7 @@ class M3Tokenizer:
         self.vocabulary_size = self._tokenizer.get_vocab_size(with_added_tokens=True)
         self.unused_ids = tuple(ids.values())
         self._path = path
+        self._truncation = Truncation(self._tokenizer)
         self._end = ids["</s>"]
         self._pad = ids["<pad>"]
 
@@ -90,14 +98,16 @@ class M3Tokenizer:
             texts: Any strings; lone surrogates, which no encoding can hold, count as U+FFFD.
             max_length: Most tokens of a text, `<s>` and `</s>` included; a longer one keeps its start, then `</s>`.
         """
-        texts = list(texts)
-        try:
-            encodings = self._tokenizer.encode_batch_fast(texts)
-        except (TypeError, UnicodeError):
-            encodings = self._tokenizer.encode_batch_fast([_without_lone_surrogates(text) for text in texts])
+        # More tokens than are read are in the first `limit` characters of most texts.
+        limit = _CHARACTERS_PER_TOKEN * max_length
+        texts = [text if len(text) <= 2 * limit else _without_lone_surrogates(text) for text in texts]
+        starts = [text if len(text) <= 2 * limit else self._truncation.start_of(text, limit) for text in texts]
         token_ids, truncated = [], 0
-        for encoding in encodings:
+        for text, start, encoding in zip(texts, starts, self._encode_all(starts), strict=True):
             ids = np.array(encoding.ids, dtype=np.int32)
+            while len(start) < len(text) and len(ids) <= max_length + 1:  # not enough: take more of the text
+                start = self._truncation.start_of(text, 4 * len(start))  # noqa: PLW2901
+                ids = np.array(self._encode_all([start])[0].ids, dtype=np.int32)
             if len(ids) > max_length:
                 truncated += 1
                 ids = ids[:max_length].copy()
@@ -107,19 +117,41 @@ class M3Tokenizer:
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """Character offsets (start, end) of each piece of `text`, special tokens left out."""
-        encoding = self._tokenizer.encode(_without_lone_surrogates(text), add_special_tokens=False)
-        return list(encoding.offsets)
+        return list(self._encode_without_special(text).offsets)
 
     def tokens_with_spans(self, text: str) -> list[tuple[int, tuple[int, int]]]:
         """Id and character offsets of each piece of `text`, special tokens left out.
 
         A piece that is only the mark of a word's beginning covers no characters: its offsets are equal.
         """
-        encoding = self._tokenizer.encode(_without_lone_surrogates(text), add_special_tokens=False)
+        encoding = self._encode_without_special(text)
         return [
             (token_id, (start, start if piece == _WORD_START else end))
             for token_id, piece, (start, end) in zip(encoding.ids, encoding.tokens, encoding.offsets, strict=True)
         ]
+
+    def _encode_all(self, texts: list[str]) -> list[Encoding]:
+        with self._failures_told():
+            try:
+                return list(self._tokenizer.encode_batch_fast(texts))
+            except (TypeError, UnicodeError):
+                return list(self._tokenizer.encode_batch_fast([_without_lone_surrogates(text) for text in texts]))
+
+    def _encode_without_special(self, text: str) -> Encoding:
+        with self._failures_told():
+            return self._tokenizer.encode(_without_lone_surrogates(text), add_special_tokens=False)
+
+    @contextmanager
+    def _failures_told(self) -> Iterator[None]:
+        """Turn what the Rust side raises, plain Exception or a panic, into an error that names the file."""
+        try:
+            yield
+        except BaseException as error:
+            if type(error) is not Exception and not is_panic(error):
+                raise
+            raise CheckpointError(
+                f"{self._path} fails on a text ({error!s:.300}): it is damaged, download it again"
+            ) from error
 
     def token_text(self, token_id: int) -> str:
         """The piece of an id, for people to read: without the mark of a word's beginning.
