@@ -11,26 +11,14 @@ import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
-from trivec.embeddings import FloatArray
+from trivec.embeddings import EncodedTexts
 from trivec.engines.selection import choose_engine
 from trivec.model import M3Model
-from trivec.sparse import SparseMatrix
 
 _MODEL_OPTIONS = ("engine", "cache_dir", "revision", "local_files_only", "num_threads", "use_cache", "max_length")
 _OPTIONS = (*_MODEL_OPTIONS, "devices", "query_max_length", "passage_max_length", "precision", "show_progress")
-
-
-class EncodedTexts(TypedDict, total=False):
-    """Vectors of n texts; only the keys that were asked for are there."""
-
-    dense: list[FloatArray]
-    """n arrays of (dim,) float32."""
-    sparse: SparseMatrix
-    """n x vocabulary, float32."""
-    colbert_vecs: list[FloatArray]
-    """n arrays of (tokens - 1, dim) float32."""
 
 
 class BGEM3EmbeddingFunction:
