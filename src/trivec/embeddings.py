@@ -51,7 +51,7 @@ class M3Embedding(Generic[Dense_co, Sparse_co, Colbert_co]):
     __iter__ = None  # else Python would take what follows for a sequence's
 
     def __getitem__(self, key: object) -> NoReturn:
-        raise KeyError(f"M3Embedding has no {key!r}: {_attribute(key)}")
+        raise KeyError(f"M3Embedding is no dict, so it has no {key!r}: {_attribute(key)}")
 
     def __repr__(self) -> str:
         return f"<M3Embedding: {_described(vars(self))}>"
@@ -92,7 +92,7 @@ class M3Embeddings(Generic[Dense_co, Sparse_co, ColbertVecs_co]):
 
     def __getitem__(self, i: int) -> M3Embedding[Any, Any, Any]:
         if isinstance(i, str):
-            raise KeyError(f"M3Embeddings has no {i!r}: {_attribute(i)}")
+            raise KeyError(f"M3Embeddings is no dict, so it has no {i!r}: {_attribute(i)}")
         i = operator.index(i)  # a slice is refused rather than taken for one text
         return M3Embedding(*(None if vectors is None else vectors[i] for vectors in map(self.__dict__.get, KINDS)))
 

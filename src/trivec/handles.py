@@ -21,7 +21,7 @@ _last: dict[str, M3Model] = {}
 
 def handle(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `loaded_again` needs: the arguments of `M3Model.load`, the folder by its absolute path."""
-    folder = Path(name)
+    folder = Path(name).expanduser()
     return {**arguments, "name_or_path": str(folder.absolute()) if folder.is_dir() else name}
 
 

@@ -126,6 +126,8 @@ class M3Model:
             MissingExtraError: A GPU or `engine="torch"` is asked for, and torch is not installed.
             ValueError: An argument is out of its range.
         """
+        if not isinstance(name_or_path, (str, os.PathLike)) or not os.fspath(name_or_path):
+            raise TypeError(f"model name {name_or_path!r:.60} must be a folder or a hub id")
         if precision not in PRECISIONS:
             raise ValueError(f"precision={precision!r} is not one of {', '.join(map(repr, PRECISIONS))}")
         if num_threads is not None:
