@@ -28,7 +28,7 @@ def encode(model: M3Model, texts: list[str], flag: bool) -> None:
     assert_type([embedding.colbert_vecs for embedding in only_tokens], list[Vectors])
     for embedding in model.encode_stream(texts):
         assert_type(embedding, M3Embedding[Vectors, SparseMatrix, None])
-        print(embedding.dense.shape, embedding.sparse.nnz)
+        assert_type(embedding.sparse, SparseMatrix)
     either: M3Embeddings = model.encode(texts, return_dense=flag, return_sparse=flag, return_colbert_vecs=flag)
     assert_type(either.dense, Vectors | None)
 
@@ -38,9 +38,3 @@ def as_milvus_has_it(function: BGEM3EmbeddingFunction, texts: list[str]) -> None
     assert_type(vectors["dense"], list[Vectors])
     assert_type(vectors["sparse"], SparseMatrix)
     assert_type(vectors["colbert_vecs"], list[Vectors])
-
-
-def wrong(model: M3Model, texts: list[str]) -> None:
-    model.encode(texts, batchsize=4)  # error
-    model.encode(texts, batch_size="4")  # error
-    model.encode(texts, return_dense=False).dense.shape  # error
