@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-from sample_texts import SENTENCES
-from trivec import M3Model
-from trivec.errors import TrivecError
+from trivec.forks import ForkSafeLock
 
-TEXTS = [text for texts in SENTENCES.values() for text in texts]
 SECONDS = 60  # a child that has not answered by then never will
 
 
@@ -130,4 +124,92 @@ def test_forks_while_other_threads_encode(tiny_checkpoint: Path) -> None:
         for thread in threads:
             thread.join()
     """
-    run(FORK + textwrap.dedent(code), tiny_checkpoint, 12)
+    run(FORK + textwrap.dedent(code), tiny_checkpoint, 6)
+
+
+def test_a_forked_child_leaves_milvus_lite_to_its_parent(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """Ending, it would write down the parent's rows and give up the parent's lock on the file."""
+    code = """
+        import fcntl, time
+        from trivec.milvus import M3Collection
+        def is_locked():
+            lock = os.open(sys.argv[2] + "/LOCK", os.O_RDWR)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            finally:
+                os.close(lock)
+            return False
+        model = M3Model.load(sys.argv[1], precision="fp32")
+        with M3Collection("c", model, uri=sys.argv[2]) as collection:
+            collection.add(["a boat", "a lake"], show_progress=False)
+            in_child(lambda: None)
+            assert is_locked()
+            child = os.fork()
+            if child == 0:
+                time.sleep(30)
+                os._exit(0)
+            collection.add(["a train"], show_progress=False)
+            assert collection.count() == 3
+        assert not is_locked()  # though a child lives on, which had a copy of the lock's descriptor
+        os.kill(child, signal.SIGKILL)
+        assert M3Collection("c", model, uri=sys.argv[2]).count() == 3
+    """
+    run(FORK + textwrap.dedent(code), tiny_checkpoint, tmp_path / "f.db")
+
+
+def test_locks_that_another_thread_held_are_free_in_a_child() -> None:
+    lock, held, done = ForkSafeLock(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        with lock:
+            os._exit(7)
+    _, status = os.waitpid(child, 0)
+    done.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(status) == 7
+
+
+def test_a_pool_of_forked_processes_encodes(tiny_checkpoint: Path) -> None:
+    """multiprocessing pickles `model.encode` for each task: what travels is the model's name."""
+    code = """
+        import multiprocessing
+        model = M3Model.load(sys.argv[1], precision="fp32")
+        wanted = model.encode(texts)
+        for method in ("fork", "spawn"):
+            if __name__ == "__main__":
+                with multiprocessing.get_context(method).Pool(2) as pool:
+                    parts = pool.map_async(model.encode, [texts[:40], texts[40:]]).get(40)
+                got = np.concatenate([part.dense for part in parts])
+                assert np.abs(got - wanted.dense).max() < 1e-6, method
+    """
+    run(FORK + textwrap.dedent(code), tiny_checkpoint)
+
+
+def test_torch_is_refused_in_a_child(tiny_checkpoint: Path) -> None:
+    pytest.importorskip("torch")
+    code = """
+        model = M3Model.load(sys.argv[1], precision="fp32", engine="torch", device="cpu")
+        model.encode(texts)
+        def work():
+            try:
+                model.encode(texts)
+            except TrivecError as error:
+                print(error)
+        in_child(work)
+        assert len(model.encode(texts)) == len(texts)
+    """
+    told = run(FORK + textwrap.dedent(code), tiny_checkpoint)
+    assert "forked" in told
+    assert "spawn" in told

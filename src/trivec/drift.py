@@ -15,8 +15,9 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
+from trivec.arguments import checked_texts
 from trivec.embeddings import asked_for
-from trivec.encoding import TruncationWarning, checked_texts, progress_bar
+from trivec.encoding import TruncationWarning, progress_bar
 from trivec.evaluation.search import EncodedBlock, Float32, Rows, exact_search
 from trivec.model import M3Model
 from trivec.scoring import colbert_score

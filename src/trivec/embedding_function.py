@@ -8,29 +8,38 @@ from __future__ import annotations
 import difflib
 import inspect
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
-from trivec.embeddings import FloatArray
+from trivec.arguments import switch, whole_number
+from trivec.embeddings import KINDS, EncodedTexts
 from trivec.engines.selection import choose_engine
 from trivec.model import M3Model
-from trivec.sparse import SparseMatrix
 
 _MODEL_OPTIONS = ("engine", "cache_dir", "revision", "local_files_only", "num_threads", "use_cache", "max_length")
-_OPTIONS = (*_MODEL_OPTIONS, "devices", "query_max_length", "passage_max_length", "precision", "show_progress")
+_OPTIONS = (
+    *_MODEL_OPTIONS,
+    "model_name_or_path",
+    "devices",
+    "query_max_length",
+    "passage_max_length",
+    "precision",
+    "show_progress",
+)
+_DEFAULT_MODEL = "BAAI/bge-m3"
 
-
-class EncodedTexts(TypedDict, total=False):
-    """Vectors of n texts; only the keys that were asked for are there."""
-
-    dense: list[FloatArray]
-    """n arrays of (dim,) float32."""
-    sparse: SparseMatrix
-    """n x vocabulary, float32."""
-    colbert_vecs: list[FloatArray]
-    """n arrays of (tokens - 1, dim) float32."""
+# Arguments of FlagEmbedding's that people pass along: the values that change nothing, and why there are no others.
+_WITHOUT_EFFECT: dict[str, tuple[tuple[Any, ...], str]] = {
+    "trust_remote_code": ((None, False, True), "trivec runs no code of a model's"),
+    "pooling_method": ((None, "cls"), "BGE-M3's dense vector is that of the first token, which is called 'cls'"),
+    "use_bf16": ((None, False), 'bfloat16 is asked for by precision="bf16"'),
+    "query_instruction_for_retrieval": ((None, ""), "BGE-M3 takes no instruction; put it before each query yourself"),
+    "query_instruction_format": ((None, "{}{}"), "BGE-M3 takes no instruction"),
+    "colbert_dim": ((None, -1), "the size of token vectors is that of the checkpoint's head"),
+    "truncate_dim": ((None,), "vectors have the model's size; cut them yourself"),
+}
 
 
 class BGEM3EmbeddingFunction:
@@ -48,7 +57,7 @@ class BGEM3EmbeddingFunction:
 
     def __init__(
         self,
-        model_name: str | Path = "BAAI/bge-m3",
+        model_name: str | Path = _DEFAULT_MODEL,
         batch_size: int = 16,
         device: str | Sequence[str] | None = None,
         normalize_embeddings: bool = True,
@@ -64,8 +73,8 @@ class BGEM3EmbeddingFunction:
             model_name: Folder in BAAI/bge-m3's layout, or hub id.
             batch_size: Memory knob: a batch holds up to `batch_size` x 256 tokens; on the CPU at most 1,024 unless a
                 text is longer, on a GPU more, see `M3Model.encode`.
-            device: "cpu", "cuda", "cuda:1" (a number), "mps", or a list of these to split the texts among; None is the
-                CPU.
+            device: "cpu", "cuda", "cuda:1" (a number), "mps", or a list of these to split the texts among; None and ""
+                are the CPU.
             normalize_embeddings: Scale dense and token vectors to length 1.
             use_fp16: False computes in float32, exactly. True computes in float16 where any device is not the CPU; on
                 the CPU it takes the fastest reduced precision (bfloat16), or float32 with one warning where there is
@@ -73,47 +82,44 @@ class BGEM3EmbeddingFunction:
             return_dense: Whether results have "dense".
             return_sparse: Whether results have "sparse".
             return_colbert_vecs: Whether results have "colbert_vecs".
-            **kwargs: `devices` (another name for `device`); `max_length` (most tokens of a text that are read; the
-                model's limit, 8192 for BGE-M3, if not given); `query_max_length` and `passage_max_length` (the same for
-                `encode_queries` and `encode_documents`); `precision` ("fp32", "fp16", "bf16", "int8" or
-                "auto", instead of `use_fp16`); `engine` ("auto", "openvino" or "torch", see `M3Model.load`);
-                `cache_dir`, `revision`, `local_files_only` (of the hub); `num_threads`; `use_cache` (keep converted
-                weights on disk); `show_progress`.
+            **kwargs: `model_name_or_path` and `devices` (other names for `model_name` and `device`); `max_length` (most
+                tokens of a text that are read; the model's limit, 8192 for BGE-M3, if not given); `query_max_length`
+                and `passage_max_length` (the same for `encode_queries` and `encode_documents`); `precision` ("fp32",
+                "fp16", "bf16", "int8" or "auto", instead of `use_fp16`); `engine` ("auto", "openvino" or "torch", see
+                `M3Model.load`); `cache_dir`, `revision`, `local_files_only` (of the hub); `num_threads`; `use_cache`
+                (keep converted weights on disk); `show_progress`. Others of FlagEmbedding's (`trust_remote_code`,
+                `pooling_method`, `query_instruction_for_retrieval` ...) are taken with the values that change nothing.
 
         Raises:
-            TypeError: An unknown argument; the message names the nearest valid one.
+            TypeError: An unknown argument, for which the message names the nearest valid one, or one of a wrong type.
             ValueError: A value is out of its range, or two arguments contradict each other.
             CheckpointError: The model cannot be found or a file of it is unusable.
             MissingHeadError: The checkpoint has no head for vectors that are asked for.
             DeviceError: The device or precision is not to be had here.
             MissingExtraError: A GPU or `engine="torch"` is asked for, and torch is not installed.
         """
-        for name in kwargs:
-            if name not in _OPTIONS:
-                raise TypeError(_unknown_argument(name))
-        if kwargs.get("devices") is not None:
-            if device is not None and device != kwargs["devices"]:
-                raise ValueError(f"device={device!r} and devices={kwargs['devices']!r} contradict each other; give one")
-            device = kwargs["devices"]
+        _check_names(kwargs)
+        model_name = _of_two_names("model_name", model_name, _DEFAULT_MODEL, "model_name_or_path", kwargs)
+        device = _of_two_names("device", None if device == "" else device, None, "devices", kwargs)
+        if isinstance(batch_size, str) and not batch_size.strip().isdigit():
+            raise TypeError(f"batch_size={batch_size!r} is no number: it comes second; write device={batch_size!r}?")
+        self._wanted = {
+            "return_dense": switch("return_dense", return_dense),
+            "return_sparse": switch("return_sparse", return_sparse),
+            "return_colbert_vecs": switch("return_colbert_vecs", return_colbert_vecs),
+        }
+        if not any(self._wanted.values()):
+            raise ValueError("nothing to compute: set return_dense, return_sparse or return_colbert_vecs")
         precision = kwargs.get("precision")
         if precision == "fp32" and use_fp16:
             raise ValueError("use_fp16=True and precision='fp32' contradict each other; give one")
-        if not (return_dense or return_sparse or return_colbert_vecs):
-            raise ValueError("nothing to compute: set return_dense, return_sparse or return_colbert_vecs")
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1")
 
         self.model_name = model_name
-        self.batch_size = batch_size
+        self.batch_size = whole_number("batch_size", batch_size)
         self.device = device
-        self.normalize_embeddings = normalize_embeddings
-        self.use_fp16 = use_fp16
-        self._wanted = {
-            "return_dense": return_dense,
-            "return_sparse": return_sparse,
-            "return_colbert_vecs": return_colbert_vecs,
-        }
-        self._show_progress = bool(kwargs.get("show_progress", True))
+        self.normalize_embeddings = switch("normalize_embeddings", normalize_embeddings)
+        self.use_fp16 = switch("use_fp16", use_fp16)
+        self._show_progress = switch("show_progress", kwargs.get("show_progress", True))
         options = {name: kwargs[name] for name in _MODEL_OPTIONS if name in kwargs}
         if precision is None:
             precision = _reduced_precision(options.get("engine", "auto"), device) if use_fp16 else "fp32"
@@ -121,8 +127,8 @@ class BGEM3EmbeddingFunction:
             self.model = M3Model.load(model_name, device=device, precision=precision, **options)
             on_failure.callback(self.model.close)
             self.model.require_heads(sparse=return_sparse, colbert=return_colbert_vecs)
-            self._query_max_length = self.model.checked_length(kwargs.get("query_max_length"))
-            self._passage_max_length = self.model.checked_length(kwargs.get("passage_max_length"))
+            self._query_max_length = self.model.checked_length(kwargs.get("query_max_length"), "query_max_length")
+            self._passage_max_length = self.model.checked_length(kwargs.get("passage_max_length"), "passage_max_length")
             on_failure.pop_all()
         if use_fp16 and self.model.precision == "fp32":
             warnings.warn(
@@ -144,6 +150,10 @@ class BGEM3EmbeddingFunction:
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(kind for kind in KINDS if self._wanted[f"return_{kind}"])
+        return f"<BGEM3EmbeddingFunction {str(self.model_name)!r}: {kinds}; {self.model.precision}>"
 
     def __call__(self, texts: Iterable[str]) -> EncodedTexts:
         """Encode texts, reading up to `max_length` tokens of each."""
@@ -176,6 +186,30 @@ class BGEM3EmbeddingFunction:
         return result
 
 
+def _check_names(arguments: Mapping[str, Any]) -> None:
+    for name, value in arguments.items():
+        if name in _WITHOUT_EFFECT:
+            accepted, why = _WITHOUT_EFFECT[name]
+            if not any(type(value) is type(one) and value == one for one in accepted):
+                raise ValueError(f"{name}={value!r:.60} is not to be had: {why}")
+        elif name not in _OPTIONS:
+            raise TypeError(_unknown_argument(name))
+
+
+def _of_two_names(name: str, value: Any, default: Any, other_name: str, arguments: Mapping[str, Any]) -> Any:
+    """Return an argument that may have been given under another name, or under both."""
+    other = arguments.get(other_name)
+    if other in (None, ""):
+        return value
+    if value != default and _as_list(value) != _as_list(other):
+        raise ValueError(f"{name}={value!r} and {other_name}={other!r} contradict each other; give one")
+    return other if value == default else value
+
+
+def _as_list(value: Any) -> list[str]:
+    return [str(one) for one in (value if isinstance(value, (list, tuple)) else [value])]
+
+
 def _reduced_precision(engine: str, device: str | Sequence[str] | None) -> str:
     """What `use_fp16=True` stands for: float16 where a device is not the CPU, the fastest there is on the CPU."""
     _, devices = choose_engine(engine, device)
@@ -184,7 +218,7 @@ def _reduced_precision(engine: str, device: str | Sequence[str] | None) -> str:
 
 def _unknown_argument(name: str) -> str:
     named = [parameter for parameter in inspect.signature(BGEM3EmbeddingFunction).parameters if parameter != "kwargs"]
-    valid = [*named, *_OPTIONS]
+    valid = [*named, *_OPTIONS, *_WITHOUT_EFFECT]
     near = difflib.get_close_matches(name, valid, n=1, cutoff=0.0)
     return (
         f"BGEM3EmbeddingFunction got an unexpected argument {name!r}; did you mean {near[0]!r}? "

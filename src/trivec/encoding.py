@@ -64,28 +64,6 @@ class EncodingSettings:
     show_progress: bool
 
 
-def checked_texts(texts: Iterable[str]) -> Iterator[str]:
-    """Yield the texts, making sure that each is a string.
-
-    Raises:
-        TypeError: `texts` is a bare string or no iterable, or an element is not a string; the index is named.
-    """
-    if isinstance(texts, (str, bytes)):
-        raise TypeError(
-            f"texts must be a list or other iterable of str, got a bare {type(texts).__name__}: write [text]"
-        )
-    if not isinstance(texts, Iterable):
-        raise TypeError(f"texts must be a list or other iterable of str, got {type(texts).__name__}")
-    return _checked(texts)
-
-
-def _checked(texts: Iterable[str]) -> Iterator[str]:
-    for i, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(f"texts[{i}] is {text!r:.60} ({type(text).__name__}), expected a str")
-        yield text
-
-
 def progress_bar(total: int | None, description: str, unit: str, show: bool) -> tqdm[Any]:
     """Return a progress bar that only appears if the work is still going after 5 seconds."""
     return tqdm(total=total, desc=description, unit=unit, delay=_PROGRESS_DELAY, disable=not show)
@@ -105,7 +83,7 @@ def encode_windows(
         for window in _tokenized_windows(texts, tokenizer, settings):
             yield _encode_window(window, engine, settings, progress)
             if os.getpid() != process:  # the thread that tokenizes ahead stayed behind
-                raise TrivecError("this stream was begun before the process was forked: call encode_stream in the child")
+                raise TrivecError("this stream was begun before the process was forked: begin it in the child")
             seen += len(window.token_ids)
             truncated += window.truncated
     if truncated:

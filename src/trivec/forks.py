@@ -8,13 +8,16 @@ touches its parent's. Knows nothing of what is kept.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -85,30 +88,86 @@ def never_free(value: Any) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
 
 
-# Threads in `no_fork_meanwhile`, and how often each. Changed under `_gate` only.
-_computing: Counter[int] = Counter()
-_gate = threading.Condition()
-_forks_waiting = 0
 # A fork happens after this many seconds whatever is being computed: waiting for ever is what must not be.
 _PATIENCE = 60.0
+# A library's threads run on for a moment after the last result; so long at most a fork waits for them, and only if
+# something was computed as lately as that.
+_AFTERMATH = 0.5
+
+
+class _Gate:
+    """Lets other threads either compute, or one or more of them fork."""
+
+    def __init__(self) -> None:
+        self.computing: Counter[int] = Counter()  # by thread: how often it is in `no_fork_meanwhile`
+        self._forking = 0
+        self._last_computed = -math.inf
+        self._changed = threading.Condition()
+
+    def enter(self) -> None:
+        thread = threading.get_ident()
+        with self._changed:
+            if not self.computing[thread]:
+                self._changed.wait_for(lambda: not self._forking, _PATIENCE)
+            self.computing[thread] += 1
+
+    def leave(self) -> None:
+        thread = threading.get_ident()
+        with self._changed:
+            self._last_computed = time.monotonic()
+            self.computing[thread] -= 1
+            if self.computing[thread] <= 0:
+                del self.computing[thread]
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        own = threading.get_ident()
+        with self._changed:
+            self._forking += 1
+            # The forking thread may be computing itself: a signal handler forks wherever it is called.
+            self._changed.wait_for(lambda: not set(self.computing) - {own}, _PATIENCE)
+        began = time.monotonic()
+        if began < self._last_computed + _AFTERMATH:
+            while _others_run() and time.monotonic() < began + _AFTERMATH:
+                time.sleep(0.005)
+
+    def open(self) -> None:
+        with self._changed:
+            self._forking -= 1
+            self._changed.notify_all()
+
+    def renew(self) -> None:
+        """Be as new, but for what the calling thread, in a child the only one, is in the middle of."""
+        own = threading.get_ident()
+        own_times = self.computing[own]
+        _Gate.__init__(self)
+        self.computing[own] = own_times
+
+
+_gate = _Gate()
 
 
 @contextmanager
 def no_fork_meanwhile() -> Iterator[None]:
     """Hold back forks of other threads while the body runs, which should not take long: a batch, not a data set."""
-    thread = threading.get_ident()
-    with _gate:
-        if not _computing[thread]:
-            _gate.wait_for(lambda: not _forks_waiting, _PATIENCE)
-        _computing[thread] += 1
+    _gate.enter()
     try:
         yield
     finally:
-        with _gate:
-            _computing[thread] -= 1
-            if not _computing[thread]:
-                del _computing[thread]
-                _gate.notify_all()
+        _gate.leave()
+
+
+def _others_run() -> bool:
+    """Whether another thread of this process is at work, by what Linux says; elsewhere True, as nobody can tell."""
+    own = str(threading.get_native_id())
+    try:
+        for thread in Path("/proc/self/task").iterdir():
+            state = (thread / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+            if thread.name != own and state == "R":
+                return True
+    except (OSError, IndexError):  # a thread has just ended, or this is no Linux
+        return True
+    return False
 
 
 # Releases of tokenizers before 0.22 print a warning in a child, also where it does no harm, unless this is set.
@@ -118,37 +177,26 @@ _fork = threading.local()
 
 def _tokenizers_warns() -> bool:
     version = getattr(sys.modules.get("tokenizers"), "__version__", "1")
-    major, minor = (version.split(".") + ["0"])[:2]
+    major, _, rest = version.partition(".")
+    minor = rest.partition(".")[0]
     return major == "0" and minor.isdigit() and int(minor) < 22
 
 
 def _before() -> None:
-    global _forks_waiting
-    thread = threading.get_ident()
-    with _gate:
-        _forks_waiting += 1
-        # The forking thread may be computing itself: a signal handler forks wherever it is called.
-        _gate.wait_for(lambda: not set(_computing) - {thread}, _PATIENCE)
+    _gate.close()
     _fork.sets = _PARALLELISM not in os.environ and _tokenizers_warns()
     if _fork.sets:
         os.environ[_PARALLELISM] = "false"
 
 
 def _in_parent() -> None:
-    global _forks_waiting
     if _fork.sets:
         os.environ.pop(_PARALLELISM, None)
-    with _gate:
-        _forks_waiting -= 1
-        _gate.notify_all()
+    _gate.open()
 
 
 def _in_child() -> None:
-    global _gate, _forks_waiting
-    own = threading.get_ident()
-    for thread in set(_computing) - {own}:
-        del _computing[thread]
-    _gate, _forks_waiting = threading.Condition(), 0
+    _gate.renew()
     for value in list(_kept):
         never_free(value)
     if "tokenizers" in sys.modules:

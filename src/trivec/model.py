@@ -5,25 +5,32 @@ Joins checkpoint, tokenizer, engine and the encoding path; computes nothing itse
 
 from __future__ import annotations
 
-import operator
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from trivec.arguments import checked_pairs, checked_texts, switch, whole_number
 from trivec.checkpoint import Checkpoint, M3Config, open_checkpoint
 from trivec.checkpoint.fingerprint import model_fingerprint
-from trivec.embeddings import M3Embedding, M3Embeddings
-from trivec.encoding import EncodingSettings, checked_texts, empty_embeddings, encode_windows
+from trivec.embeddings import FloatArray, M3Embedding, M3Embeddings
+from trivec.encoding import EncodingSettings, empty_embeddings, encode_windows
 from trivec.engines import Engine, Heads
 from trivec.engines.selection import choose_engine, load_engine
 from trivec.errors import DeviceError, MissingHeadError, TrivecError
 from trivec.forks import PerProcess, no_fork_meanwhile
+from trivec.handles import handle, loaded_again
 from trivec.scoring import colbert_score, combined_scores, dense_score, lexical_score
-from trivec.sparse import stack_rows
+from trivec.sparse import SparseMatrix, stack_rows
 from trivec.tokenizer import M3Tokenizer
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from trivec import encode_options as kinds
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 # A batch holds this many tokens for each text of `batch_size`: short texts share a batch in larger numbers, long ones
@@ -40,6 +47,10 @@ class M3Model:
         max_length: Most tokens of a text that are read, unless a call says otherwise.
         tokenizer: The model's tokenizer.
         checkpoint: The opened model folder.
+        closed: Whether `close` was called.
+
+    Pickling keeps the name and the arguments of `load`, not the weights: see `trivec.handles`. Copying gives the model
+    itself. A forked child loads the weights anew when it first encodes.
     """
 
     dense_score = staticmethod(dense_score)
@@ -53,19 +64,21 @@ class M3Model:
         tokenizer: M3Tokenizer,
         load: Callable[[], Engine],
         max_length: int,
+        handle: Mapping[str, Any],
     ) -> None:
         self.name = name
+        self._handle = handle
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.checkpoint = checkpoint
-        self._closed = False
+        self.closed = False
         self._load = load
         engine = self._load_engine()
         self.precision = engine.precision
         self._engines = PerProcess(engine, self._load_engine)
 
     def _load_engine(self) -> Engine:
-        if self._closed:
+        if self.closed:
             raise TrivecError("the model is closed: load it again")
         with no_fork_meanwhile():
             return self._load()
@@ -114,16 +127,18 @@ class M3Model:
             MissingExtraError: A GPU or `engine="torch"` is asked for, and torch is not installed.
             ValueError: An argument is out of its range.
         """
+        if not isinstance(name_or_path, (str, os.PathLike)) or not os.fspath(name_or_path):
+            raise TypeError(f"model name {name_or_path!r:.60} must be a folder or a hub id")
         if precision not in PRECISIONS:
             raise ValueError(f"precision={precision!r} is not one of {', '.join(map(repr, PRECISIONS))}")
-        if num_threads is not None and num_threads < 1:
-            raise ValueError(f"num_threads={num_threads} must be at least 1")
+        if num_threads is not None:
+            num_threads = whole_number("num_threads", num_threads)
         kind, _ = choose_engine(engine, device)  # before anything is downloaded
         checkpoint = open_checkpoint(name_or_path, cache_dir, revision, local_files_only)
         tokenizer = M3Tokenizer(checkpoint.tokenizer_file)
         tokenizer.check_fits(checkpoint.config.vocab_size, checkpoint.config.pad_token_id)
         limit = checkpoint.config.max_length
-        max_length = limit if max_length is None else _within(max_length, limit)
+        max_length = limit if max_length is None else _within("max_length", max_length, limit)
         process = os.getpid()
 
         def load() -> Engine:
@@ -135,7 +150,32 @@ class M3Model:
                 )
             return load_engine(checkpoint, tokenizer, engine, device, precision, num_threads, use_cache)
 
-        return cls(str(name_or_path), checkpoint, tokenizer, load, max_length)
+        arguments = {
+            "device": device,
+            "engine": engine,
+            "precision": precision,
+            "max_length": max_length,
+            "cache_dir": cache_dir,
+            "revision": revision,
+            "local_files_only": local_files_only,
+            "num_threads": num_threads,
+            "use_cache": use_cache,
+        }
+        return cls(str(name_or_path), checkpoint, tokenizer, load, max_length, handle(str(name_or_path), arguments))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return loaded_again, (self._handle,)
+
+    def __copy__(self) -> M3Model:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> M3Model:
+        return self
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{kind} {size}" for kind, size in self.dim.items())
+        state = "closed" if self.closed else f"{self.precision}, {self.max_length} tokens"
+        return f"<M3Model {self.name!r}: {sizes}; {state}>"
 
     @property
     def dim(self) -> dict[str, int]:
@@ -176,6 +216,44 @@ class M3Model:
         """Whether the checkpoint has a head for token vectors."""
         return self.checkpoint.colbert_linear is not None
 
+    @overload
+    def encode(
+        self, texts: Iterable[str], **options: Unpack[kinds.DenseAndSparse]
+    ) -> M3Embeddings[FloatArray, SparseMatrix, None]: ...
+
+    @overload
+    def encode(
+        self, texts: Iterable[str], **options: Unpack[kinds.AllThree]
+    ) -> M3Embeddings[FloatArray, SparseMatrix, list[FloatArray]]: ...
+
+    @overload
+    def encode(
+        self, texts: Iterable[str], **options: Unpack[kinds.DenseOnly]
+    ) -> M3Embeddings[FloatArray, None, None]: ...
+
+    @overload
+    def encode(
+        self, texts: Iterable[str], **options: Unpack[kinds.SparseOnly]
+    ) -> M3Embeddings[None, SparseMatrix, None]: ...
+
+    @overload
+    def encode(
+        self, texts: Iterable[str], **options: Unpack[kinds.ColbertOnly]
+    ) -> M3Embeddings[None, None, list[FloatArray]]: ...
+
+    @overload
+    def encode(
+        self, texts: Iterable[str], **options: Unpack[kinds.DenseAndColbert]
+    ) -> M3Embeddings[FloatArray, None, list[FloatArray]]: ...
+
+    @overload
+    def encode(
+        self, texts: Iterable[str], **options: Unpack[kinds.SparseAndColbert]
+    ) -> M3Embeddings[None, SparseMatrix, list[FloatArray]]: ...
+
+    @overload
+    def encode(self, texts: Iterable[str], **options: Unpack[kinds.Unknown]) -> M3Embeddings: ...
+
     def encode(
         self,
         texts: Iterable[str],
@@ -187,7 +265,7 @@ class M3Model:
         return_colbert_vecs: bool = False,
         normalize: bool = True,
         show_progress: bool = True,
-    ) -> M3Embeddings:
+    ) -> M3Embeddings[Any, Any, Any]:
         """Encode texts; the vectors come in the order of the texts and do not depend on each other.
 
         Args:
@@ -208,17 +286,55 @@ class M3Model:
             ValueError: A number is out of its range, or no vectors are asked for.
             MissingHeadError: The checkpoint has no head for the vectors asked for.
         """
-        heads = Heads(return_dense, return_sparse, return_colbert_vecs, normalize)
+        heads = _heads(return_dense, return_sparse, return_colbert_vecs, normalize)
         settings = self._settings(heads, batch_size, max_length, show_progress)
         checked = list(checked_texts(texts))
         windows = list(encode_windows(checked, len(checked), self.tokenizer, self._engine, settings))
         if not windows:
             return empty_embeddings(heads, self.dim["dense"], self.dim["sparse"])
         return M3Embeddings(
-            dense=np.concatenate([w.dense for w in windows if w.dense is not None]) if return_dense else None,
-            sparse=stack_rows([w.sparse for w in windows if w.sparse is not None]) if return_sparse else None,
-            colbert_vecs=[v for w in windows for v in w.colbert_vecs or ()] if return_colbert_vecs else None,
+            dense=np.concatenate([w.dense for w in windows if w.dense is not None]) if heads.dense else None,
+            sparse=stack_rows([w.sparse for w in windows if w.sparse is not None]) if heads.sparse else None,
+            colbert_vecs=[v for w in windows for v in w.colbert_vecs or ()] if heads.colbert else None,
         )
+
+    @overload
+    def encode_stream(
+        self, texts: Iterable[str], **options: Unpack[kinds.DenseAndSparse]
+    ) -> Iterator[M3Embedding[FloatArray, SparseMatrix, None]]: ...
+
+    @overload
+    def encode_stream(
+        self, texts: Iterable[str], **options: Unpack[kinds.AllThree]
+    ) -> Iterator[M3Embedding[FloatArray, SparseMatrix, FloatArray]]: ...
+
+    @overload
+    def encode_stream(
+        self, texts: Iterable[str], **options: Unpack[kinds.DenseOnly]
+    ) -> Iterator[M3Embedding[FloatArray, None, None]]: ...
+
+    @overload
+    def encode_stream(
+        self, texts: Iterable[str], **options: Unpack[kinds.SparseOnly]
+    ) -> Iterator[M3Embedding[None, SparseMatrix, None]]: ...
+
+    @overload
+    def encode_stream(
+        self, texts: Iterable[str], **options: Unpack[kinds.ColbertOnly]
+    ) -> Iterator[M3Embedding[None, None, FloatArray]]: ...
+
+    @overload
+    def encode_stream(
+        self, texts: Iterable[str], **options: Unpack[kinds.DenseAndColbert]
+    ) -> Iterator[M3Embedding[FloatArray, None, FloatArray]]: ...
+
+    @overload
+    def encode_stream(
+        self, texts: Iterable[str], **options: Unpack[kinds.SparseAndColbert]
+    ) -> Iterator[M3Embedding[None, SparseMatrix, FloatArray]]: ...
+
+    @overload
+    def encode_stream(self, texts: Iterable[str], **options: Unpack[kinds.Unknown]) -> Iterator[M3Embedding]: ...
 
     def encode_stream(
         self,
@@ -231,13 +347,13 @@ class M3Model:
         return_colbert_vecs: bool = False,
         normalize: bool = True,
         show_progress: bool = True,
-    ) -> Iterator[M3Embedding]:
+    ) -> Iterator[M3Embedding[Any, Any, Any]]:
         """Encode texts one after another out of an iterable of any length, in flat memory.
 
         Reads up to two thousand texts ahead. If the iterable raises, the vectors of the texts before come out first.
         Arguments and errors are those of `encode`.
         """
-        heads = Heads(return_dense, return_sparse, return_colbert_vecs, normalize)
+        heads = _heads(return_dense, return_sparse, return_colbert_vecs, normalize)
         settings = self._settings(heads, batch_size, max_length, show_progress)
         total = len(texts) if isinstance(texts, Sized) else None
         windows = encode_windows(checked_texts(texts), total, self.tokenizer, self._engine, settings)
@@ -273,17 +389,10 @@ class M3Model:
             one pair given by itself the score.
 
         Raises:
-            TypeError: A pair is not two strings; its index is named.
+            TypeError: A pair is not two strings; its index is named. Or `pairs` is a table, a mapping or a bare str.
             MissingHeadError: The checkpoint lacks a head.
         """
-        listed: list[Any] = list(pairs)
-        one = len(listed) == 2 and all(isinstance(text, str) for text in listed)
-        listed = [tuple(listed)] if one else listed
-        for i, pair in enumerate(listed):
-            if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
-                raise TypeError(f"pairs[{i}] is {pair!r:.60}, expected two texts")
-            if not all(isinstance(text, str) for text in pair):
-                raise TypeError(f"pairs[{i}] is {pair!r:.60}, expected two texts")
+        listed, one = checked_pairs(pairs)
         both = self.encode(
             [text for pair in listed for text in pair],
             batch_size=batch_size,
@@ -296,7 +405,7 @@ class M3Model:
 
     def close(self) -> None:
         """Give the model's memory back; encoding afterwards is an error."""
-        self._closed = True
+        self.closed = True
         engine = self._engines.own()
         if engine is not None:
             engine.close()
@@ -323,25 +432,34 @@ class M3Model:
                     f"pass {option}=False, or add the file from the model's repository"
                 )
 
-    def checked_length(self, max_length: int | None) -> int:
-        """Return `max_length`, or the model's own if None.
+    def checked_length(self, max_length: int | None, name: str = "max_length") -> int:
+        """Return `max_length`, which the user knows as `name`, or the model's own if None.
 
         Raises:
+            TypeError: It is no whole number.
             ValueError: It is below 2 (`<s>` and `</s>`) or beyond the model's positions.
         """
-        return self.max_length if max_length is None else _within(max_length, self.checkpoint.config.max_length)
+        return self.max_length if max_length is None else _within(name, max_length, self.checkpoint.config.max_length)
 
     def _settings(self, heads: Heads, batch_size: int, max_length: int | None, show_progress: bool) -> EncodingSettings:
         if not (heads.dense or heads.sparse or heads.colbert):
             raise ValueError("nothing to compute: set return_dense, return_sparse or return_colbert_vecs")
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1")
+        tokens = whole_number("batch_size", batch_size) * TOKENS_PER_TEXT
         self.require_heads(sparse=heads.sparse, colbert=heads.colbert)
-        return EncodingSettings(heads, self.checked_length(max_length), batch_size * TOKENS_PER_TEXT, show_progress)
+        return EncodingSettings(heads, self.checked_length(max_length), tokens, switch("show_progress", show_progress))
 
 
-def _within(max_length: int, limit: int) -> int:
-    max_length = operator.index(max_length)
+def _heads(return_dense: bool, return_sparse: bool, return_colbert_vecs: bool, normalize: bool) -> Heads:
+    return Heads(
+        switch("return_dense", return_dense),
+        switch("return_sparse", return_sparse),
+        switch("return_colbert_vecs", return_colbert_vecs),
+        switch("normalize", normalize),
+    )
+
+
+def _within(name: str, max_length: int, limit: int) -> int:
+    max_length = whole_number(name, max_length, least=-sys.maxsize)
     if not 2 <= max_length <= limit:
-        raise ValueError(f"max_length={max_length} must lie between 2 and the model's limit of {limit} tokens")
+        raise ValueError(f"{name}={max_length} must lie between 2 and the model's limit of {limit} tokens")
     return max_length

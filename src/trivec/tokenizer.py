@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -163,6 +163,97 @@ class M3Tokenizer:
         if piece is None:
             raise ValueError(f"token id {token_id} is not in the vocabulary of {self.vocabulary_size} pieces")
         return piece.replace(_WORD_START, "") or _WORD_START
+
+    # What follows has the names and results of Hugging Face's tokenizers, as far as tutorials call them.
+
+    def __call__(
+        self,
+        text: str | Sequence[str],
+        *,
+        add_special_tokens: bool = True,
+        truncation: bool = False,
+        max_length: int | None = None,
+        return_offsets_mapping: bool = False,
+    ) -> dict[str, list[Any]]:
+        """Tokenize a text, or several.
+
+        Args:
+            text: One text or several.
+            add_special_tokens: Whether `<s>` and `</s>` are put around.
+            truncation: Whether longer texts are cut to `max_length` tokens.
+            max_length: See `truncation`.
+            return_offsets_mapping: Whether "offset_mapping" is given: (start, end) of each token in its text, in
+                characters; (0, 0) for special tokens.
+
+        Returns:
+            "input_ids", "attention_mask" and perhaps "offset_mapping": a list for a text, for several texts lists of
+            such.
+        """
+        texts = [text] if isinstance(text, str) else list(text)
+        encodings = [
+            self._tokenizer.encode(_without_lone_surrogates(one), add_special_tokens=add_special_tokens)
+            for one in texts
+        ]
+        found: dict[str, list[Any]] = {
+            "input_ids": [encoding.ids for encoding in encodings],
+            "attention_mask": [encoding.attention_mask for encoding in encodings],
+        }
+        if return_offsets_mapping:
+            found["offset_mapping"] = [encoding.offsets for encoding in encodings]
+        if truncation and max_length is not None:
+            ends = 1 if add_special_tokens else 0
+            for of_texts in found.values():
+                of_texts[:] = [
+                    one if len(one) <= max_length else one[: max_length - ends] + one[len(one) - ends :]
+                    for one in of_texts
+                ]
+        return {name: of_texts[0] for name, of_texts in found.items()} if isinstance(text, str) else found
+
+    def encode_plus(self, text: str, **options: Any) -> dict[str, list[Any]]:
+        """Tokenize one text; options as in a call."""
+        return self(text, **options)
+
+    def encode(self, text: str, **options: Any) -> list[int]:
+        """Return the token ids of one text; options as in a call."""
+        return self(text, **options)["input_ids"]
+
+    def decode(self, token_ids: int | Sequence[int], skip_special_tokens: bool = False) -> str:
+        """Return the text that token ids stand for."""
+        ids = [token_ids] if isinstance(token_ids, (int, np.integer)) else token_ids
+        return str(self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=skip_special_tokens))
+
+    def tokenize(self, text: str) -> list[str]:
+        """Return the pieces of a text, the mark of a word's beginning included, without special tokens."""
+        return list(self._tokenizer.encode(_without_lone_surrogates(text), add_special_tokens=False).tokens)
+
+    @overload
+    def convert_ids_to_tokens(self, ids: int) -> str | None: ...
+
+    @overload
+    def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str | None]: ...
+
+    def convert_ids_to_tokens(self, ids: int | Sequence[int]) -> str | list[str | None] | None:
+        """Return the piece of an id, or those of several; None for an id that is not in the vocabulary."""
+        if isinstance(ids, (int, np.integer)):
+            piece: str | None = self._tokenizer.id_to_token(int(ids))
+            return piece
+        return [self._tokenizer.id_to_token(int(i)) for i in ids]
+
+    def convert_tokens_to_ids(self, tokens: str | Sequence[str]) -> int | list[int]:
+        """Return the id of a piece, or those of several; that of `<unk>` for what is no piece."""
+        if isinstance(tokens, str):
+            return self._id_of(tokens)
+        return [self._id_of(token) for token in tokens]
+
+    def _id_of(self, token: str) -> int:
+        token_id = self._tokenizer.token_to_id(token)
+        return self.unused_ids[-1] if token_id is None else int(token_id)  # the last of them is <unk>
+
+    def __len__(self) -> int:
+        return int(self.vocabulary_size)
+
+    def __repr__(self) -> str:
+        return f"<M3Tokenizer of {self.vocabulary_size:,} pieces: {self._path}>"
 
 
 def _without_lone_surrogates(text: str) -> str:

@@ -17,6 +17,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("milvus", "pymilvus") from error
 
+from trivec.milvus import forked  # noqa: F401 -- what it sets up is all that is wanted
 from trivec.milvus.collection import M3Collection
 from trivec.milvus.errors import CollectionMismatchError, MilvusError
 from trivec.milvus.fusion import RRF, Weighted

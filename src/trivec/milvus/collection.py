@@ -373,7 +373,7 @@ class M3Collection:
             MissingHeadError: the model has no sparse head.
         """
         sparse = self.model.encode([query], return_dense=False, return_sparse=True, show_progress=False).sparse
-        weights = rows.sparse_weights(sparse[0])  # type: ignore[index]  # return_sparse was asked for
+        weights = rows.sparse_weights(sparse[0])
         tokens = self.model.tokenizer.tokens_with_spans(query)
         stored = self._table.fetch([hit.id for hit in hits], ["sparse"])
         matched = []

@@ -24,6 +24,7 @@ from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from trivec.errors import MissingExtraError
+from trivec.forks import ForkSafeLock
 from trivec.milvus.errors import MilvusError
 
 _LITE_SUFFIX = ".db"
@@ -51,7 +52,7 @@ _LITE_CHANNEL = {"grpc.keepalive_time_ms": 2**31 - 1, "grpc.keepalive_permit_wit
 
 # How many open `Connection`s of this process use a Milvus Lite file that trivec opened, by absolute path.
 _lite_users: dict[str, int] = {}
-_lite_lock = threading.Lock()
+_lite_lock = ForkSafeLock()
 
 
 class Connection:

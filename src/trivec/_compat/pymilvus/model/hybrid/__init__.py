@@ -1,7 +1,7 @@
 """Makes `from pymilvus.model.hybrid import BGEM3EmbeddingFunction` find trivec's class.
 
-Neither `pymilvus` nor `pymilvus.model` has an `__init__.py` here on purpose: both stay portions of a namespace, so that
-an installed pymilvus or pymilvus-model always wins over this folder.
+`pymilvus` has no `__init__.py` here on purpose: it stays a portion of a namespace, so that an installed pymilvus always
+wins over this folder; `pymilvus.model` gives way to an installed pymilvus-model by itself.
 """
 
 from trivec import BGEM3EmbeddingFunction
