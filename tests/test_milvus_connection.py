@@ -178,7 +178,6 @@ def test_a_server_out_of_reach(tiny_model, capfd):
         "root:Secret@host:19530",
         "ftp://root:Se@c/ret@host",
         "http://root:Se/cret@host:port",
-        "http://[root:Se/cret@host",
     ],
 )
 def test_what_is_no_uri(tiny_model, uri):

@@ -9,6 +9,7 @@ nothing about collections.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -49,6 +50,14 @@ _NOISY = ("pymilvus", "milvus_lite.server_manager")
 # between by hanging up ("too_many_pings" on stderr), as happens while a large batch is encoded.
 _LITE_CHANNEL = {"grpc.keepalive_time_ms": 2**31 - 1, "grpc.keepalive_permit_without_calls": 0}
 
+# gRPC waits ever longer, up to two minutes, before it looks again for a server that was lost; other channels of the
+# process wait with it. A server that is back should be found within a request's time.
+_SERVER_CHANNEL = {
+    "grpc.use_local_subchannel_pool": 1,
+    "grpc.initial_reconnect_backoff_ms": 200,
+    "grpc.max_reconnect_backoff_ms": 2000,
+}
+
 # How many open `Connection`s of this process use a Milvus Lite file that trivec opened, by absolute path.
 _lite_users: dict[str, int] = {}
 _lite_lock = threading.Lock()
@@ -81,6 +90,7 @@ class Connection:
         self._lite_path = str(Path(uri).absolute()) if is_lite(uri) else None
         self._timeout = None if self._lite_path is not None else timeout
         self._closed = False
+        self._process = os.getpid()
         if self._lite_path is not None:
             _check_lite_path(Path(uri))
             with _lite_lock:
@@ -94,9 +104,8 @@ class Connection:
     def _connect(self, uri: str, token: str, db_name: str) -> Any:
         # "dedicated": a connection of its own, so that closing it closes it.
         options: dict[str, Any] = {"dedicated": True}
-        if self._lite_path is not None:
-            options["grpc_options"] = _LITE_CHANNEL
-        elif self._timeout is not None:
+        options["grpc_options"] = _SERVER_CHANNEL if self._lite_path is None else _LITE_CHANNEL
+        if self._timeout is not None:
             options["timeout"] = min(self._timeout, _CONNECTING)  # also of each attempt to connect again
         was_open = self._lite_path is not None and _lite_is_open(self._lite_path)
         with _quiet_logs() as logged:
@@ -138,6 +147,7 @@ class Connection:
         if self._timeout is None:
             with self.request(doing) as client:
                 return request(client)
+        self._check_process(doing)
         began = time.monotonic()
         given = max(self._timeout, patience or 0)
         pause = _FIRST_PAUSE
@@ -161,11 +171,19 @@ class Connection:
     @contextmanager
     def request(self, doing: str) -> Iterator[Any]:
         """Give the client for one request; a failure is raised as `MilvusError` that says what was being done."""
+        self._check_process(doing)
         with _quiet_logs():
             try:
                 yield self.client
             except (MilvusException, grpc.RpcError) as error:
                 raise MilvusError(f"{doing}: {_one_line(error)}") from error
+
+    def _check_process(self, doing: str) -> None:
+        if os.getpid() != self._process:
+            raise MilvusError(
+                f"{doing}: it was opened before this process was forked, and gRPC does not survive a fork: open it in "
+                "each process"
+            )
 
     def close(self) -> None:
         """Close the connection; the last one to close a Milvus Lite file lets other processes open it.
@@ -173,6 +191,8 @@ class Connection:
         A file that the process had opened by other means before trivec did stays open.
         """
         self._closed = True
+        if os.getpid() != self._process:
+            return  # closing would wait for threads that a fork left behind; it is the parent's
         self.client.close()
         if self._lite_path is None:
             return
