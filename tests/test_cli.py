@@ -248,7 +248,7 @@ def test_ctrl_c_ends_with_130_and_a_second_run_finishes(notes, tiny_checkpoint, 
                 stream.write(json.dumps({"text": TEXTS[i % len(TEXTS)]}) + "\n")
             stream.flush()
             deadline = time.monotonic() + 60
-            while not list((tmp_path / "s.db").glob("**/*wal*")) and time.monotonic() < deadline:
+            while not list((tmp_path / "s.db").glob("**/wal/*")) and time.monotonic() < deadline:
                 time.sleep(0.1)
             indexing.send_signal(signal.SIGINT)
             assert indexing.wait(60) == 130
