@@ -107,12 +107,17 @@ def test_search_as_json(trivec_command, notes, tiny_checkpoint, mode):
 
 
 def test_a_document_cannot_drive_the_terminal(trivec_command, tmp_path, tiny_checkpoint):
-    (tmp_path / "evil.txt").write_text("boat \x1b[2J\x1b]0;title\x07 [bold]markup[/bold]")
+    text = "boat \x1b[2J\x1b]0;title\x07 \x9b2J \u202eevil\u2066 می\u200cخواهم 👩\u200d🚀 [bold]markup[/bold]"
+    (tmp_path / "evil.txt").write_text(text, encoding="utf-8")
     assert trivec_command("index", "evil.txt", "-m", tiny_checkpoint)[0] == 0
-    code, out, _ = trivec_command("search", "boat", "-m", tiny_checkpoint)
+    code, table, _ = trivec_command("search", "boat", "-m", tiny_checkpoint)
     assert code == 0
-    assert "\x1b" not in out
-    assert "[bold]markup[/bold]" in out
+    as_json = trivec_command("search", "boat", "-m", tiny_checkpoint, "--json")[1]
+    for shown in (table, as_json):
+        assert not [character for character in "\x1b\x07\x9b\u202e\u2066" if character in shown]
+        assert "می\u200cخواهم 👩\u200d🚀" in shown
+        assert "[bold]markup[/bold]" in shown
+    assert json.loads(as_json)["hits"][0]["text"] == text
 
 
 def test_weighted_ranker_and_empty_results(trivec_command, notes, tiny_checkpoint):

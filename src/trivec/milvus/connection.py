@@ -25,6 +25,7 @@ from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from trivec.errors import MissingExtraError
+from trivec.milvus import lite_server
 from trivec.milvus.errors import MilvusError
 
 _LITE_SUFFIX = ".db"
@@ -107,12 +108,19 @@ class Connection:
         options["grpc_options"] = _SERVER_CHANNEL if self._lite_path is None else _LITE_CHANNEL
         if self._timeout is not None:
             options["timeout"] = min(self._timeout, _CONNECTING)  # also of each attempt to connect again
-        was_open = self._lite_path is not None and _lite_is_open(self._lite_path)
+        was_open = self._lite_path is not None and lite_server.is_open(self._lite_path)
         with _quiet_logs() as logged:
+            if self._lite_path is not None:
+                try:
+                    lite_server.start(self._lite_path)
+                except Exception as error:  # Milvus Lite's errors have no common base
+                    raise MilvusError(self._why_not_lite(error)) from error
             try:
                 client = MilvusClient(uri, token=token, db_name=db_name, **options)
             except (MilvusException, grpc.RpcError) as error:
-                raise MilvusError(self._why_not(error, logged)) from error
+                if self._lite_path is not None:
+                    raise MilvusError(self._why_not_lite(logged[-1] if logged else error)) from error
+                raise MilvusError(self._why_not(error)) from error
             except ValueError as error:  # of Python's own reading of a URI
                 raise MilvusError(
                     f"{self.place!r} is no Milvus URI ({_one_line(error)}): give http://host:19530"
@@ -121,12 +129,12 @@ class Connection:
             _lite_users[self._lite_path] = _lite_users.get(self._lite_path, 0) + 1
         return client
 
-    def _why_not(self, error: MilvusException | grpc.RpcError, logged: list[BaseException]) -> str:
-        if self._lite_path is not None:
-            cause = logged[-1] if logged else error
-            if type(cause).__name__ == "DataDirLockedError":
-                return f"{self.place} is open in another process: close it there, or use a Milvus server to share data"
-            return f"cannot open {self.place} as a Milvus Lite file: {_one_line(cause)}"
+    def _why_not_lite(self, cause: BaseException) -> str:
+        if type(cause).__name__ == "DataDirLockedError":
+            return f"{self.place} is open in another process: close it there, or use a Milvus server to share data"
+        return f"cannot open {self.place} as a Milvus Lite file: {_one_line(cause)}"
+
+    def _why_not(self, error: MilvusException | grpc.RpcError) -> str:
         if _status(error) in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
             return f"the Milvus server at {self.place} rejected the token: check token (an API key or user:password)"
         if _is_lost(error):
@@ -201,7 +209,7 @@ class Connection:
             if users > 0:
                 _lite_users[self._lite_path] = users
             elif users == 0:
-                import_module("milvus_lite.server_manager").server_manager_instance.release_server(self._lite_path)
+                lite_server.stop(self._lite_path)
 
 
 def is_lite(uri: str) -> bool:
@@ -248,11 +256,6 @@ def _check_lite_path(path: Path) -> None:
             f"{path} is a single file, not a Milvus Lite 3 database (a folder): it may come from Milvus Lite 2; "
             "choose another name and index the documents again"
         )
-
-
-def _lite_is_open(path: str) -> bool:
-    """Return whether this process has the Milvus Lite file open already."""
-    return path in getattr(import_module("milvus_lite.server_manager").server_manager_instance, "_servers", {})
 
 
 def _one_line(error: BaseException) -> str:
