@@ -107,12 +107,17 @@ def test_search_as_json(trivec_command, notes, tiny_checkpoint, mode):
 
 
 def test_a_document_cannot_drive_the_terminal(trivec_command, tmp_path, tiny_checkpoint):
-    (tmp_path / "evil.txt").write_text("boat \x1b[2J\x1b]0;title\x07 [bold]markup[/bold]")
+    text = "boat \x1b[2J\x1b]0;title\x07 \x9b2J \u202eevil\u2066 می\u200cخواهم 👩\u200d🚀 [bold]markup[/bold]"
+    (tmp_path / "evil.txt").write_text(text, encoding="utf-8")
     assert trivec_command("index", "evil.txt", "-m", tiny_checkpoint)[0] == 0
-    code, out, _ = trivec_command("search", "boat", "-m", tiny_checkpoint)
+    code, table, _ = trivec_command("search", "boat", "-m", tiny_checkpoint)
     assert code == 0
-    assert "\x1b" not in out
-    assert "[bold]markup[/bold]" in out
+    as_json = trivec_command("search", "boat", "-m", tiny_checkpoint, "--json")[1]
+    for shown in (table, as_json):
+        assert not [character for character in "\x1b\x07\x9b\u202e\u2066" if character in shown]
+        assert "می\u200cخواهم 👩\u200d🚀" in shown
+        assert "[bold]markup[/bold]" in shown
+    assert json.loads(as_json)["hits"][0]["text"] == text
 
 
 def test_weighted_ranker_and_empty_results(trivec_command, notes, tiny_checkpoint):
@@ -248,12 +253,16 @@ def test_ctrl_c_ends_with_130_and_a_second_run_finishes(notes, tiny_checkpoint, 
                 stream.write(json.dumps({"text": TEXTS[i % len(TEXTS)]}) + "\n")
             stream.flush()
             deadline = time.monotonic() + 60
-            while not list((tmp_path / "s.db").glob("**/*wal*")) and time.monotonic() < deadline:
+            while not list((tmp_path / "s.db").glob("**/wal/*")) and time.monotonic() < deadline:
                 time.sleep(0.1)
             indexing.send_signal(signal.SIGINT)
             assert indexing.wait(60) == 130
         # A progress bar may stand before it where this machine is slow.
-        assert indexing.stderr.read().endswith("interrupted\n")
+        said = indexing.stderr.read()
+        assert re.search(
+            r"\ncollection documents of s.db holds 1\d\d chunks; .* --resume goes on from there\n", f"\n{said}"
+        )
+        assert said.endswith("interrupted\n")
     fifo.unlink()
     lines = [json.dumps({"text": TEXTS[i % len(TEXTS)]}) for i in range(200)]
     fifo.write_text("\n".join(lines), encoding="utf-8")

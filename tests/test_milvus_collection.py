@@ -369,7 +369,8 @@ def test_replacing_a_document_replaces_its_metadata(collection):
     new = [{"id": "m", "text": "x", "metadata": {"b": 2}}]
     assert collection.add(new, skip_unchanged=True).written == 1
     assert {hit.id: hit.metadata for hit in collection.search("x", "dense")} == {"m": {"b": 2}, "n": {}}
-    assert collection.search("x", "dense", filter='old == "x"') == []
+    with pytest.warns(UserWarning, match="has the field 'old'"):
+        assert collection.search("x", "dense", filter='old == "x"') == []
     assert collection.add(new, skip_unchanged=True).unchanged == 1
 
 

@@ -3,12 +3,14 @@
 import base64
 import logging
 import socket
+import stat
 import subprocess
 import sys
 import threading
 import time
 from concurrent import futures
 from contextlib import suppress
+from pathlib import Path
 
 import grpc
 import pytest
@@ -178,7 +180,6 @@ def test_a_server_out_of_reach(tiny_model, capfd):
         "root:Secret@host:19530",
         "ftp://root:Se@c/ret@host",
         "http://root:Se/cret@host:port",
-        "http://[root:Se/cret@host",
     ],
 )
 def test_what_is_no_uri(tiny_model, uri):
@@ -219,6 +220,78 @@ def test_a_client_that_was_there_before_keeps_working(tiny_model, tmp_path):
         collection.add(["a"])
     assert client.list_collections() == ["texts"]
     client.close()
+
+
+def loopback_ports():
+    """The ports of the loopback interface on which this process listens."""
+    inodes = {Path(link).readlink().name for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
+    lines = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
+    return {int(line[1].split(":")[1], 16) for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in inodes}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_milvus_lite_listens_where_other_users_do_not_reach_it(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime := tmp_path / "r"))
+    runtime.mkdir()
+    before = loopback_ports()
+    with M3Collection("texts", tiny_model, uri=str(tmp_path / "mine.db")) as collection:
+        collection.add(["a boat"])
+        assert loopback_ports() == before
+        (folder,) = runtime.iterdir()
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        client = MilvusClient(str(tmp_path / "mine.db"))  # a user's own one, later in the same process
+        assert client.list_collections() == ["texts"]
+        client.close()
+        assert collection.count() == 1
+    assert list(runtime.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_a_killed_process_left_is_removed_and_a_live_one_kept(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime := tmp_path / "r"))
+    runtime.mkdir()
+    with socket.socket(socket.AF_UNIX) as live, socket.socket(socket.AF_UNIX) as dead:
+        for name, listening in (("live", live), ("dead", dead)):
+            (runtime / f"trivec-lite-{name}").mkdir()
+            listening.bind(str(runtime / f"trivec-lite-{name}" / "s"))
+            listening.listen()
+        dead.close()
+        with M3Collection("texts", tiny_model, uri=str(tmp_path / "mine.db")) as collection:
+            collection.add(["a boat"])
+        assert [each.name for each in runtime.iterdir()] == ["trivec-lite-live"]
+
+
+def test_where_no_socket_is_to_be_had_a_port_does(tiny_model, tmp_path, monkeypatch):
+    (long := tmp_path / ("x" * 120)).mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
+    with M3Collection("texts", tiny_model, uri=str(tmp_path / "mine.db")) as collection:
+        collection.add(["a boat"])
+        assert collection.search("a boat", limit=1)[0].text == "a boat"
+    assert list(long.iterdir()) == []
+
+
+def test_a_fork_says_that_it_cannot_use_the_connection_of_its_parent(tiny_model, tmp_path):
+    code = (
+        "import os, sys\n"
+        "from trivec import M3Model\n"
+        "from trivec.milvus import M3Collection, MilvusError\n"
+        f"with M3Model.load({str(tiny_model.name)!r}) as model, M3Collection('t', model, uri='f.db') as collection:\n"
+        "    collection.add(['a boat'], show_progress=False)\n"
+        "    if os.fork() == 0:\n"
+        "        try:\n"
+        "            collection.count()\n"
+        "        except MilvusError as error:\n"
+        "            print('child:', error, flush=True)\n"
+        "        collection.close()\n"
+        "        os._exit(0)\n"
+        "    os.wait()\n"
+        "    print('parent:', collection.count())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert "child: collection 't' in f.db: cannot count: it was opened before this process was forked" in done.stdout
+    assert "parent: 1" in done.stdout
 
 
 def make_collection(uri, name="texts", *, dim=32, metric="IP", without=(), extra=None, dynamic=True, id_type=None):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import trivec
-from trivec.cli import cache, reporting, safe_text
+from trivec.cli import cache, collections, reporting, safe_text
 from trivec.cli.encode import encode
 from trivec.cli.eval import evaluate
 from trivec.cli.index import index
@@ -76,6 +76,17 @@ _cache_app = typer.Typer(help="List or delete the converted models kept on disk.
 for name, command in {"list": cache.list_models, "clear": cache.clear}.items():
     _cache_app.command(name, help=_help(command))(reporting.reported(command))
 app.add_typer(_cache_app, name="cache")
+
+_collections_app = typer.Typer(help="List, describe or delete collections, or documents of one.", no_args_is_help=True)
+_COLLECTIONS_COMMANDS: dict[str, Callable[..., None]] = {
+    "list": collections.list_all,
+    "info": collections.info,
+    "drop": collections.drop,
+    "delete": collections.delete,
+}
+for name, command in _COLLECTIONS_COMMANDS.items():
+    _collections_app.command(name, help=_help(command))(reporting.reported(command))
+app.add_typer(_collections_app, name="collections")
 
 
 def run(arguments: list[str]) -> int:

@@ -120,23 +120,19 @@ def index(
         except KeyboardInterrupt:
             with suppress(MilvusError):
                 reporting.say(
-                    f"collection {collection} of {opened.place} holds {_counted(opened.count(), 'chunk')}; what was "
-                    "stored stays, and the same command with --resume goes on from there"
+                    f"collection {collection} of {opened.place} holds {reporting.amount(opened.count(), 'chunk')}; "
+                    "what was stored stays, and the same command with --resume goes on from there"
                 )
             raise
         if done.blank:
-            reporting.warn(f"{_counted(done.blank, 'document')} left out: empty or blank")
+            reporting.warn(f"{reporting.amount(done.blank, 'document')} left out: empty or blank")
         if done.gone and not sync:
             reporting.warn(
-                f"{_counted(done.gone, 'document')} stored from these paths before, no longer there and still "
+                f"{reporting.amount(done.gone, 'document')} stored from these paths before, no longer there and still "
                 "findable: --sync removes them"
             )
         reporting.say(
-            f"{_counted(done.documents, 'document')}: {_counted(done.written, 'chunk')} stored, {done.unchanged} "
-            f"unchanged, {done.removed} removed in {time.monotonic() - began:.1f} s; "
+            f"{reporting.amount(done.documents, 'document')}: {reporting.amount(done.written, 'chunk')} stored, "
+            f"{done.unchanged} unchanged, {done.removed} removed in {time.monotonic() - began:.1f} s; "
             f"collection {collection} of {opened.place} now holds {opened.count()}"
         )
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

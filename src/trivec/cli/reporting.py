@@ -21,6 +21,7 @@ from trivec.errors import TrivecError
 __all__ = [
     "FAILED",
     "INTERRUPTED",
+    "amount",
     "counted",
     "leave_with_the_reader",
     "print_json",
@@ -81,6 +82,15 @@ def say(message: str) -> None:
 def warn(message: str) -> None:
     """Print a warning on stderr."""
     stderr.print(Text.assemble(("warning: ", "yellow"), safe(" ".join(message.split()))), soft_wrap=True)
+
+
+def amount(number: int, noun: str) -> str:
+    """Return a number of things.
+
+    >>> amount(1, "document"), amount(2, "document")
+    ('1 document', '2 documents')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def counted(items: Iterable[T], description: str, total: int | None = None) -> Generator[T, None, None]:

@@ -18,20 +18,27 @@ except ImportError as error:
     raise MissingExtraError("milvus", "pymilvus") from error
 
 from trivec.milvus import forked  # noqa: F401 -- what it sets up is all that is wanted
+from trivec.milvus.catalog import CollectionFacts, drop_collection, list_collections
 from trivec.milvus.collection import M3Collection
 from trivec.milvus.errors import CollectionMismatchError, MilvusError
 from trivec.milvus.fusion import RRF, Weighted
 from trivec.milvus.hits import Added, Hit
-from trivec.milvus.indexing import Indexed, index_documents
+from trivec.milvus.indexing import Indexed, delete_documents, index_documents
+from trivec.milvus.model_record import ModelRecord
 
 __all__ = [
     "RRF",
     "Added",
+    "CollectionFacts",
     "CollectionMismatchError",
     "Hit",
     "Indexed",
     "M3Collection",
     "MilvusError",
+    "ModelRecord",
     "Weighted",
+    "delete_documents",
+    "drop_collection",
     "index_documents",
+    "list_collections",
 ]

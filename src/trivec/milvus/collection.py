@@ -176,8 +176,13 @@ class M3Collection:
         self._model = model
 
     def count(self) -> int:
-        """Return the number of documents in the collection; 0 if it does not exist yet."""
+        """Return the number of documents in the collection, or of chunks if it was indexed in chunks; 0 without one."""
         return self._table.count()
+
+    def document_count(self) -> int:
+        """Return the number of documents in the collection, the chunks of one counted once; 0 without one."""
+        chunks = self._table.count("chunk > 1")
+        return self._table.count() - chunks
 
     def add(
         self,

@@ -9,6 +9,7 @@ nothing about collections.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from pymilvus.exceptions import MilvusException
 
 from trivec.errors import MissingExtraError
 from trivec.forks import ForkSafeLock
+from trivec.milvus import lite_server
 from trivec.milvus.errors import MilvusError
 
 _LITE_SUFFIX = ".db"
@@ -49,6 +51,14 @@ _NOISY = ("pymilvus", "milvus_lite.server_manager")
 # pymilvus pings its server every ten seconds. Milvus Lite's, in this process, answers the third ping without a request
 # between by hanging up ("too_many_pings" on stderr), as happens while a large batch is encoded.
 _LITE_CHANNEL = {"grpc.keepalive_time_ms": 2**31 - 1, "grpc.keepalive_permit_without_calls": 0}
+
+# gRPC waits ever longer, up to two minutes, before it looks again for a server that was lost; other channels of the
+# process wait with it. A server that is back should be found within a request's time.
+_SERVER_CHANNEL = {
+    "grpc.use_local_subchannel_pool": 1,
+    "grpc.initial_reconnect_backoff_ms": 200,
+    "grpc.max_reconnect_backoff_ms": 2000,
+}
 
 # How many open `Connection`s of this process use a Milvus Lite file that trivec opened, by absolute path.
 _lite_users: dict[str, int] = {}
@@ -82,6 +92,7 @@ class Connection:
         self._lite_path = str(Path(uri).absolute()) if is_lite(uri) else None
         self._timeout = None if self._lite_path is not None else timeout
         self._closed = False
+        self._process = os.getpid()
         if self._lite_path is not None:
             _check_lite_path(Path(uri))
             with _lite_lock:
@@ -95,16 +106,22 @@ class Connection:
     def _connect(self, uri: str, token: str, db_name: str) -> Any:
         # "dedicated": a connection of its own, so that closing it closes it.
         options: dict[str, Any] = {"dedicated": True}
-        if self._lite_path is not None:
-            options["grpc_options"] = _LITE_CHANNEL
-        elif self._timeout is not None:
+        options["grpc_options"] = _SERVER_CHANNEL if self._lite_path is None else _LITE_CHANNEL
+        if self._timeout is not None:
             options["timeout"] = min(self._timeout, _CONNECTING)  # also of each attempt to connect again
-        was_open = self._lite_path is not None and _lite_is_open(self._lite_path)
+        was_open = self._lite_path is not None and lite_server.is_open(self._lite_path)
         with _quiet_logs() as logged:
+            if self._lite_path is not None:
+                try:
+                    lite_server.start(self._lite_path)
+                except Exception as error:  # Milvus Lite's errors have no common base
+                    raise MilvusError(self._why_not_lite(error)) from error
             try:
                 client = MilvusClient(uri, token=token, db_name=db_name, **options)
             except (MilvusException, grpc.RpcError) as error:
-                raise MilvusError(self._why_not(error, logged)) from error
+                if self._lite_path is not None:
+                    raise MilvusError(self._why_not_lite(logged[-1] if logged else error)) from error
+                raise MilvusError(self._why_not(error)) from error
             except ValueError as error:  # of Python's own reading of a URI
                 raise MilvusError(
                     f"{self.place!r} is no Milvus URI ({_one_line(error)}): give http://host:19530"
@@ -113,12 +130,12 @@ class Connection:
             _lite_users[self._lite_path] = _lite_users.get(self._lite_path, 0) + 1
         return client
 
-    def _why_not(self, error: MilvusException | grpc.RpcError, logged: list[BaseException]) -> str:
-        if self._lite_path is not None:
-            cause = logged[-1] if logged else error
-            if type(cause).__name__ == "DataDirLockedError":
-                return f"{self.place} is open in another process: close it there, or use a Milvus server to share data"
-            return f"cannot open {self.place} as a Milvus Lite file: {_one_line(cause)}"
+    def _why_not_lite(self, cause: BaseException) -> str:
+        if type(cause).__name__ == "DataDirLockedError":
+            return f"{self.place} is open in another process: close it there, or use a Milvus server to share data"
+        return f"cannot open {self.place} as a Milvus Lite file: {_one_line(cause)}"
+
+    def _why_not(self, error: MilvusException | grpc.RpcError) -> str:
         if _status(error) in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
             return f"the Milvus server at {self.place} rejected the token: check token (an API key or user:password)"
         if _is_lost(error):
@@ -139,6 +156,7 @@ class Connection:
         if self._timeout is None:
             with self.request(doing) as client:
                 return request(client)
+        self._check_process(doing)
         began = time.monotonic()
         given = max(self._timeout, patience or 0)
         pause = _FIRST_PAUSE
@@ -162,11 +180,19 @@ class Connection:
     @contextmanager
     def request(self, doing: str) -> Iterator[Any]:
         """Give the client for one request; a failure is raised as `MilvusError` that says what was being done."""
+        self._check_process(doing)
         with _quiet_logs():
             try:
                 yield self.client
             except (MilvusException, grpc.RpcError) as error:
                 raise MilvusError(f"{doing}: {_one_line(error)}") from error
+
+    def _check_process(self, doing: str) -> None:
+        if os.getpid() != self._process:
+            raise MilvusError(
+                f"{doing}: it was opened before this process was forked, and gRPC does not survive a fork: open it in "
+                "each process"
+            )
 
     def close(self) -> None:
         """Close the connection; the last one to close a Milvus Lite file lets other processes open it.
@@ -174,6 +200,8 @@ class Connection:
         A file that the process had opened by other means before trivec did stays open.
         """
         self._closed = True
+        if os.getpid() != self._process:
+            return  # closing would wait for threads that a fork left behind; it is the parent's
         self.client.close()
         if self._lite_path is None:
             return
@@ -182,7 +210,7 @@ class Connection:
             if users > 0:
                 _lite_users[self._lite_path] = users
             elif users == 0:
-                import_module("milvus_lite.server_manager").server_manager_instance.release_server(self._lite_path)
+                lite_server.stop(self._lite_path)
 
 
 def is_lite(uri: str) -> bool:
@@ -229,11 +257,6 @@ def _check_lite_path(path: Path) -> None:
             f"{path} is a single file, not a Milvus Lite 3 database (a folder): it may come from Milvus Lite 2; "
             "choose another name and index the documents again"
         )
-
-
-def _lite_is_open(path: str) -> bool:
-    """Return whether this process has the Milvus Lite file open already."""
-    return path in getattr(import_module("milvus_lite.server_manager").server_manager_instance, "_servers", {})
 
 
 def _one_line(error: BaseException) -> str:

@@ -118,6 +118,31 @@ def index_documents(
     return Indexed(seen, added.written, added.unchanged, removed, blank, len(gone))
 
 
+def delete_documents(collection: M3Collection, ids: str | int | Iterable[str | int]) -> tuple[int, list[str]]:
+    """Delete documents with all their chunks, or single chunks by their own ids.
+
+    Returns:
+        How many rows were deleted, and those of the ids that are not there.
+
+    Raises:
+        TypeError: an id is neither a str nor an int.
+        MilvusError: Milvus refused a request.
+    """
+    deleted = 0
+    missing = []
+    for identifier in arguments.ids(ids):
+        found = set(collection.known_ids(identifier))
+        if arguments.can_be_asked_for(identifier):
+            found |= {
+                row["id"] for row in collection._table.listed(["id"], f"document == {arguments.quoted(identifier)}")
+            }
+        collection.delete(found)
+        deleted += len(found)
+        if not found:
+            missing.append(identifier)
+    return deleted, missing
+
+
 def longest_chunk(max_length: int) -> int:
     """Return the most tokens of a chunk that a model reading `max_length` tokens reads whole.
 

@@ -1,0 +1,52 @@
+"""`trivec index` killed without warning, again and again: what was stored stays, and no document is stored twice."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from trivec.milvus import M3Collection
+
+DOCUMENTS, KILLS = 1200, 8
+
+
+@pytest.mark.slow
+def test_kills_while_indexing_lose_and_double_nothing(tiny_model, tiny_checkpoint, tmp_path):
+    texts = {f"d{i}": f"text number {i} of a boat and {i * 7 % 100} bridges" for i in range(DOCUMENTS)}
+    lines = [json.dumps({"id": identifier, "text": text}) for identifier, text in texts.items()]
+    (tmp_path / "r.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    command = [sys.executable, "-m", "trivec", "index", "r.jsonl", "--resume", "-m", str(tiny_checkpoint)]
+    delays = random.Random(0)
+    uri = str(tmp_path / "milvus.db")
+    before, killed, interrupted = set(), 0, 0
+    while killed < KILLS:
+        wal = {file: file.stat().st_mtime_ns for file in (tmp_path / "milvus.db").glob("**/wal/*")}
+        with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as indexing:
+            # Until it writes, or has nothing left to write; then some moments more, so that every step meets a kill.
+            while indexing.poll() is None and wal == {
+                file: file.stat().st_mtime_ns for file in (tmp_path / "milvus.db").glob("**/wal/*") if file.exists()
+            }:
+                time.sleep(0.01)
+            time.sleep(delays.random() * 0.4)
+            indexing.send_signal(signal.SIGKILL)
+            interrupted += indexing.wait(60) == -signal.SIGKILL
+        killed += 1
+        with M3Collection("documents", tiny_model, uri=uri) as collection:
+            ids = [row["id"] for row in collection._table.listed(["id"])]
+            assert len(ids) == len(set(ids)) == collection.count()
+            assert before <= set(ids)
+            before = set(ids)
+    assert interrupted >= 3
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stderr.strip().endswith(f"now holds {DOCUMENTS}")
+    with M3Collection("documents", tiny_model, uri=uri) as collection:
+        stored = {row["id"]: row["text"] for row in collection._table.listed(["id", "text"])}
+        assert stored == {f"{identifier}#1": text for identifier, text in texts.items()}
+        (hit,) = collection.search(texts["d7"], "sparse", limit=1, filter='id == "d7#1"')
+        assert hit.text == texts["d7"]
