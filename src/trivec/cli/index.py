@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from trivec.cli import options, reporting
+from trivec.cli.sources import open_sources
 
 
 def index(
@@ -18,6 +20,9 @@ def index(
     database: options.Database = "",
     text_field: options.TextField = "text",
     id_field: options.IdField = None,
+    encoding: options.Encoding = None,
+    delimiter: options.Delimiter = None,
+    on_error: options.OnErrorOption = options.OnError.stop,
     metadata: Annotated[
         list[str] | None,
         typer.Option(help="A field to keep as metadata; repeatable. Default: all.", rich_help_panel="Records"),
@@ -49,9 +54,9 @@ def index(
 ) -> None:
     """Store files in a Milvus collection, cut into chunks, with their dense and sparse vectors.
 
-    A .txt or .md file is one document, a line of .jsonl or a row of .csv or .parquet is one. Indexing a document again
-    replaces its chunks, so the same command run twice stores nothing twice; after an interruption add
-    [bold]--resume[/].
+    A text, Markdown or HTML file is one document, a line of .jsonl or a row of .csv, .tsv or .parquet is one. Indexing
+    a document again replaces its chunks, so the same command run twice stores nothing twice; after an interruption add
+    [bold]--resume[/]. All files are looked through before any work.
 
     [dim]Examples:[/]
 
@@ -61,8 +66,9 @@ def index(
 
     trivec index corpus.parquet --uri http://localhost:19530 --token root:Milvus --db books
     """
-    from trivec.documents import MetadataError, document_total, read_documents
+    from trivec.documents import MetadataError
     from trivec.milvus import M3Collection, index_documents
+    from trivec.milvus.connection import is_lite
     from trivec.milvus.indexing import CHUNK_TOKENS, longest_chunk
 
     if overlap is not None and overlap * 2 >= (chunk_tokens or CHUNK_TOKENS):
@@ -70,7 +76,17 @@ def index(
             f"--overlap {overlap} is not below half of --chunk-tokens {chunk_tokens or CHUNK_TOKENS}"
         )
 
-    documents = read_documents(paths, text_field=text_field, id_field=id_field, metadata_fields=metadata)
+    documents = open_sources(
+        paths,
+        text_field=text_field,
+        id_field=id_field,
+        metadata_fields=metadata,
+        encoding=encoding,
+        delimiter=delimiter,
+        on_error=on_error,
+        skipped=Path(f"{collection}.skipped.jsonl"),
+        base=Path(uri).parent if is_lite(uri) else None,
+    )
     with (
         options.load_model(model, precision, device, engine, revision, offline, threads, no_cache) as loaded,
         M3Collection(collection, loaded, uri, token=token, db_name=database) as opened,
@@ -86,7 +102,7 @@ def index(
         try:
             done = index_documents(
                 opened,
-                reporting.counted(documents, "Indexing", document_total(paths)),
+                reporting.counted(documents, "Indexing", documents.total),
                 max_tokens=chunk_tokens,
                 overlap=overlap,
                 batch_size=batch_size,
