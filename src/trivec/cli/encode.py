@@ -141,5 +141,5 @@ def _check(out: Path, force: bool) -> None:
         return
     if not (sys.stdin.isatty() and reporting.stderr.is_terminal):
         raise TrivecError(f"{out} exists: add --force to replace it, or name another file")
-    if not typer.confirm(reporting.safe(f"{out} exists. Replace it?"), err=True):
+    if not reporting.confirmed(f"{out} exists. Replace it?"):
         raise typer.Exit(reporting.FAILED)

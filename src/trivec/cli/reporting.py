@@ -24,6 +24,7 @@ __all__ = [
     "FAILED",
     "INTERRUPTED",
     "TERMINATED",
+    "confirmed",
     "count",
     "counted",
     "interrupted",
@@ -91,6 +92,12 @@ def say(message: str) -> None:
 def warn(message: str) -> None:
     """Print a warning on stderr."""
     _print(Text.assemble(("warning: ", "yellow"), safe(" ".join(message.split()))))
+
+
+def confirmed(question: str) -> bool:
+    """Ask whoever sits at the terminal, on stderr as stdout may be data; anything but yes means no."""
+    stderr.print(Text(f"{safe(question)} [y/N] "), end="", soft_wrap=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _print(line: Text) -> None:
