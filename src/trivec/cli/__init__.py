@@ -21,7 +21,8 @@ def main() -> None:
 
         code = run(sys.argv[1:])
         signals.end()
-    except KeyboardInterrupt:  # before there was a command to say more
-        sys.stderr.write("interrupted\n")
-        code = 130
+    except KeyboardInterrupt as interrupt:  # before there was a command to say more
+        terminated = type(interrupt) is not KeyboardInterrupt
+        sys.stderr.write("terminated\n" if terminated else "interrupted\n")
+        code = 143 if terminated else 130
     sys.exit(code)
