@@ -297,6 +297,9 @@ def test_bad_records_are_skipped_and_listed_if_asked_for(tiny_checkpoint, tmp_pa
         ("notes/b.jsonl", 3),
     ]
     assert np.load("x.npz")["ids"].tolist() == ["notes/b.jsonl:1"]
+    (notes / "old.skipped.jsonl").write_text('{"file": "x"}')  # of an earlier run: no document
+    assert encode("notes", "--encoding", "latin-1", "--on-error", "skip", "--out", "z.npz", "-m", tiny_checkpoint) == 0
+    assert "2 records skipped" in capsys.readouterr().err
     assert encode("notes/a.txt", "--encoding", "latin-1", "--out", "y.npz", "-m", tiny_checkpoint) == 0
     assert not (tmp_path / "y.npz.skipped.jsonl").exists()
 

@@ -75,7 +75,7 @@ def encode(
         encoding=encoding,
         delimiter=delimiter,
         on_error=on_error,
-        skipped=Path("skipped.jsonl") if out is None else out.with_name(f"{out.name}.skipped.jsonl"),
+        skipped_beside=out or Path("stdout"),
     )
     ids: deque[str] = deque()  # of the texts that are in the encoder
 

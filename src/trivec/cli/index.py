@@ -84,7 +84,7 @@ def index(
         encoding=encoding,
         delimiter=delimiter,
         on_error=on_error,
-        skipped=Path(f"{collection}.skipped.jsonl"),
+        skipped_beside=Path(collection),
         base=Path(uri).parent if is_lite(uri) else None,
     )
     with (

@@ -113,13 +113,13 @@ def _bars_out_of_the_way() -> AbstractContextManager[None]:
     return bars_aside
 
 
-def count(number: int, noun: str) -> str:
+def count(number: int, noun: str, plural: str | None = None) -> str:
     """Return a number with its noun.
 
-    >>> count(1, "document"), count(2048, "document")
-    ('1 document', '2,048 documents')
+    >>> count(1, "document"), count(2048, "document"), count(2, "query", "queries")
+    ('1 document', '2,048 documents', '2 queries')
     """
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
 
 
 def out_of(done: int, total: int | None, noun: str) -> str:

@@ -10,6 +10,7 @@ import typer
 
 from trivec.cli import reporting
 from trivec.cli.options import OnError
+from trivec.documents.finding import SKIPPED, describe_left_out
 
 if TYPE_CHECKING:
     from trivec.documents import BadRecord, Document, DocumentFiles
@@ -25,23 +26,23 @@ class Sources:
     Args:
         files: The files.
         on_error: Whether a bad record ends the command.
-        skipped: The file for what is skipped; it is made when something is.
+        skipped_beside: The path to which ".skipped.jsonl" is added for the file that lists what is skipped; it is made
+            when something is.
 
     Attributes:
         total: How many documents there will be; None where only reading them tells.
+        skipped: How many bad records have been skipped so far.
 
     Raises:
         DocumentError: records or files are bad; it names every such file.
     """
 
-    def __init__(self, files: DocumentFiles, on_error: OnError, skipped: Path) -> None:
+    def __init__(self, files: DocumentFiles, on_error: OnError, skipped_beside: Path) -> None:
         self._files = files
         self._on_error = on_error
-        self._skipped = skipped
-        from trivec.documents.finding import describe_left_out
-
-        if files.left_out:
-            reporting.say(f"left out: {describe_left_out(files.left_out)}")
+        self.skipped = 0
+        self._list = skipped_beside.with_name(f"{skipped_beside.name}{SKIPPED}")
+        say_left_out(files)
         self.total = files.look_through(
             lambda documents: reporting.counted(documents, "Looking through the files"), refuse=on_error is OnError.stop
         )
@@ -50,22 +51,27 @@ class Sources:
         if self._on_error is OnError.stop:
             yield from self._files.read()
             return
-        number = 0
         stream = None
 
         def skip(record: BadRecord) -> None:
-            nonlocal number, stream
+            nonlocal stream
             if stream is None:
-                stream = self._skipped.open("w", encoding="utf-8", buffering=1)  # lines are there if it is killed
+                stream = self._list.open("w", encoding="utf-8", buffering=1)  # its lines are there if it is killed
             stream.write(record.as_json() + "\n")
-            number += 1
+            self.skipped += 1
 
         try:
             yield from self._files.read(skip)
         finally:
             if stream is not None:
                 stream.close()
-                reporting.warn(f"{reporting.count(number, 'record')} skipped: {self._skipped} says which and why")
+                reporting.warn(f"{reporting.count(self.skipped, 'record')} skipped: {self._list} says which and why")
+
+
+def say_left_out(files: DocumentFiles) -> None:
+    """Say which files of the folders are not read."""
+    if files.left_out:
+        reporting.say(f"left out: {describe_left_out(files.left_out)}")
 
 
 def open_sources(
@@ -77,7 +83,7 @@ def open_sources(
     encoding: str | None,
     delimiter: str | None,
     on_error: OnError,
-    skipped: Path,
+    skipped_beside: Path,
     base: Path | None = None,
 ) -> Sources:
     """Find, name and look through the files of a command line.
@@ -103,7 +109,7 @@ def open_sources(
     except ValueError as error:
         raise typer.BadParameter(f"--{error}") from error
     try:
-        return Sources(files, on_error, skipped)
+        return Sources(files, on_error, skipped_beside)
     except DocumentError as error:
         others = ", or keep others with --metadata" if isinstance(error, MetadataError) else ""
         raise DocumentError(f"{error}{others}; --on-error skip leaves bad records out and lists them") from error

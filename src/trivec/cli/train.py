@@ -12,8 +12,8 @@ def train(
     data: Annotated[
         list[Path], typer.Argument(help="JSONL files, or folders of them: query, pos, neg, pos_scores, neg_scores.")
     ],
-    model: Annotated[str, typer.Option(help="The model to start from: a name, a folder or a hub id.")],
-    out: Annotated[Path, typer.Option(help="Folder of the result; a run interrupted there goes on.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="The model to start from: a name, a folder or a hub id.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the result; a run interrupted there goes on.")],
     held_out: Annotated[
         Path | None, typer.Option(help="JSONL file to evaluate on; the best weights are kept instead of the last.")
     ] = None,

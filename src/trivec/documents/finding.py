@@ -18,6 +18,9 @@ TEXT_SUFFIXES = (".txt", ".md", ".markdown", ".html", ".htm")
 RECORD_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 SUFFIXES = (*TEXT_SUFFIXES, *RECORD_SUFFIXES)
 
+# Ending of the files in which the command line lists what it skipped: not to be read as documents the next time.
+SKIPPED = ".skipped.jsonl"
+
 # The path that stands for what is piped into the command.
 STDIN = Path("-")
 
@@ -136,7 +139,7 @@ def _search(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         left_out["linked folder"] += sum(_is_link(Path(parent, name)) for name in folders)
         for file in (Path(parent, name) for name in names if not name.startswith(".")):
-            suffix = file.suffix.lower()
+            suffix = SKIPPED if file.name.endswith(SKIPPED) else file.suffix.lower()
             if suffix not in SUFFIXES:
                 left_out[suffix or "without ending"] += 1
             elif not file.is_file():

@@ -31,7 +31,8 @@ class DocumentFiles:
     file lies outside: whatever path leads to a file, its documents are the same. The whole path is in every document's
     metadata, as "path".
     "-" is standard input, a text a line, or JSON lines where the first is a JSON object; what has no id there gets one
-    from its text. A column of a .csv or .tsv file is a number if all of its values are (`records.number_columns`).
+    from its text. A column of a .csv or .tsv file holds numbers if all of its values are such (see
+    `records.number_columns`; in a pipe all stays text).
 
     Files are UTF-8, or what their byte order mark says, or a page's <meta> tag. Of pages, scripts and styles are left
     out.
