@@ -125,7 +125,7 @@ def _write(
             write_json_lines(sys.stdout, followed())
         else:
             save_vectors(out, followed(), dims)
-            reporting.say(f"{reporting.count(done, 'document')} encoded to {out}")
+            reporting.say(f"{reporting.amount(done, 'document')} encoded to {out}")
     except KeyboardInterrupt as interrupt:
         kept = "" if out is None else f"; nothing was written to {out}"
         reached = reporting.out_of(done, total, "document")

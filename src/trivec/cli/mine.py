@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from trivec.cli import options, reporting
-from trivec.cli.reporting import count
+from trivec.cli.reporting import amount
 from trivec.cli.sources import say_left_out
 
 
@@ -104,8 +104,8 @@ def mine(
             show_progress=sys.stderr.isatty(),
         )
     reporting.say(
-        f"{output}: {count(mined.queries, 'query', 'queries')}, {count(mined.negatives, 'mined negative')}; with fewer "
-        f"than {negatives}: {mined.short}; {count(mined.too_close, 'passage')} left out as too close to a positive"
+        f"{output}: {amount(mined.queries, 'query', 'queries')}, {amount(mined.negatives, 'mined negative')}; with fewer "
+        f"than {negatives}: {mined.short}; {amount(mined.too_close, 'passage')} left out as too close to a positive"
     )
 
 

@@ -6,8 +6,8 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import wraps
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -24,8 +24,8 @@ __all__ = [
     "FAILED",
     "INTERRUPTED",
     "TERMINATED",
+    "amount",
     "confirmed",
-    "count",
     "counted",
     "interrupted",
     "leave_with_the_reader",
@@ -52,7 +52,7 @@ stderr = Console(stderr=True, highlight=False)
 _debug = False
 
 # Bars that `counted` has on the screen. Whoever counts may be stopped in between: then they are closed from outside.
-_bars: list[Any] = []
+_bars: dict[int, Any] = {}
 
 
 def set_debug(on: bool) -> None:
@@ -113,10 +113,10 @@ def _bars_out_of_the_way() -> AbstractContextManager[None]:
     return bars_aside
 
 
-def count(number: int, noun: str, plural: str | None = None) -> str:
+def amount(number: int, noun: str, plural: str | None = None) -> str:
     """Return a number with its noun.
 
-    >>> count(1, "document"), count(2048, "document"), count(2, "query", "queries")
+    >>> amount(1, "document"), amount(2048, "document"), amount(2, "query", "queries")
     ('1 document', '2,048 documents', '2 queries')
     """
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
@@ -128,25 +128,29 @@ def out_of(done: int, total: int | None, noun: str) -> str:
     >>> out_of(3, 40, "document"), out_of(3, None, "document")
     ('3 of 40 documents', '3 documents')
     """
-    return count(done, noun) if total is None else f"{done:,} of {count(total, noun)}"
+    return amount(done, noun) if total is None else f"{done:,} of {amount(total, noun)}"
 
 
-def counted(items: Iterable[T], description: str, total: int | None = None, show: bool = True) -> Iterator[T]:
+def counted(
+    items: Iterable[T], description: str, total: int | None = None, show: bool = True
+) -> Generator[T, None, None]:
     """Pass the items on, counting them on stderr where that is a terminal and the work is long."""
     from trivec.encoding import progress_bar  # loads NumPy, which `--help` must not
 
     with progress_bar(total, description, "document", show and stderr.is_terminal) as progress:
-        _bars.append(progress)
-        for item in items:
-            yield item
-            progress.update()
-        _bars.remove(progress)
+        _bars[id(progress)] = progress
+        try:
+            for item in items:
+                yield item
+                progress.update()
+        finally:
+            _bars.pop(id(progress), None)
 
 
 def _close_bars() -> None:
     """Leave bars as they stand, each on a line of its own."""
     while _bars:
-        _bars.pop().close()
+        _bars.popitem()[1].close()
 
 
 def reported(command: Callable[P, None]) -> Callable[P, None]:
@@ -177,7 +181,8 @@ def interrupted(interrupt: KeyboardInterrupt) -> int:
     _close_bars()
     terminated = isinstance(interrupt, Terminated)
     how = "terminated" if terminated else "interrupted"
-    say(f"{how}: {interrupt}" if str(interrupt) else how)
+    with suppress(OSError):  # the terminal may be gone
+        say(f"{how}: {interrupt}" if str(interrupt) else how)
     return TERMINATED if terminated else INTERRUPTED
 
 

@@ -65,7 +65,7 @@ class Sources:
         finally:
             if stream is not None:
                 stream.close()
-                reporting.warn(f"{reporting.count(self.skipped, 'record')} skipped: {self._list} says which and why")
+                reporting.warn(f"{reporting.amount(self.skipped, 'record')} skipped: {self._list} says which and why")
 
 
 def say_left_out(files: DocumentFiles) -> None:
