@@ -317,7 +317,7 @@ def test_metadata_that_cannot_be_stored_says_what_to_do(trivec_command, tmp_path
     (tmp_path / "r.jsonl").write_text(record)
     code, _, err = trivec_command("index", "r.jsonl", "-m", tiny_checkpoint)
     assert (code, err.count("\n")) == (1, 1)
-    assert "document 'r.jsonl:1" in err
+    assert "r.jsonl:1" in err
     assert "keep others with --metadata" in err
     assert trivec_command("index", "r.jsonl", "-m", tiny_checkpoint, "--metadata", "other")[0] == 0
 
@@ -331,7 +331,7 @@ def test_short_work_shows_no_progress_bar_on_a_terminal(notes, tiny_checkpoint, 
     arguments = [sys.executable, "-m", "trivec", "encode", "notes/fr", "-o", "x.npz", "-m", str(tiny_checkpoint)]
     assert subprocess.run(arguments, stderr=theirs, cwd=tmp_path, check=False).returncode == 0
     os.close(theirs)
-    assert os.read(ours, 4096).decode().split() == ["1", "documents", "encoded", "to", "x.npz"]
+    assert os.read(ours, 4096).decode().split() == ["1", "document", "encoded", "to", "x.npz"]
     os.close(ours)
 
 

@@ -65,8 +65,20 @@ class EncodingSettings:
 
 
 def progress_bar(total: int | None, description: str, unit: str, show: bool) -> tqdm[Any]:
-    """Return a progress bar that only appears if the work is still going after 5 seconds."""
-    return tqdm(total=total, desc=description, unit=unit, delay=_PROGRESS_DELAY, disable=not show)
+    """Return a progress bar that only appears if the work is still going after 5 seconds.
+
+    It shows how much of the total is done, how fast, and how long the rest will take, as far as the total is known.
+    """
+    done = "{desc}: {n:,}" if total is None else "{desc}: {percentage:3.0f} % |{bar}| {n:,} of {total:,}"
+    left = "" if total is None else ", {remaining} left"
+    return tqdm(
+        total=total,
+        desc=description,
+        unit=f" {unit}s",
+        bar_format=f"{done} {unit}s, {{elapsed}}, {{rate_fmt}}{left}",
+        delay=_PROGRESS_DELAY,
+        disable=not show,
+    )
 
 
 def encode_windows(

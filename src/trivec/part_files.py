@@ -47,6 +47,17 @@ def replacing(path: Path) -> Iterator[Path]:
         os.close(lock)
 
 
+def check_writable(path: Path) -> None:
+    """Make sure that a file can be made beside `path`, before the work whose result it is.
+
+    Raises:
+        OSError: it cannot.
+    """
+    part, lock = _begin(path)
+    part.unlink(missing_ok=True)
+    os.close(lock)
+
+
 def remove_leftovers(path: Path) -> int:
     """Remove the part files of `path` whose process is dead, and return how many; what cannot be removed stays.
 

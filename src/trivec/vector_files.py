@@ -15,22 +15,25 @@ Parquet (.parquet), written as the vectors come, in flat memory; a row for each 
     sparse_indices, sparse_values  list of int32, list of float32
     colbert_vecs                   list of lists of float32
 
+JSON lines, written to a stream as the vectors come: a line for each text, with the Parquet file's columns as keys.
+
 Kinds of vectors that were not computed are left out. This module knows nothing about models.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
+from trivec import part_files
 from trivec.embeddings import M3Embedding
 from trivec.errors import MissingExtraError, TrivecError
-from trivec.sparse import stack_rows
+from trivec.sparse import SparseMatrix, stack_rows
 
 SUFFIXES = (".npz", ".parquet")
 
@@ -54,15 +57,15 @@ def check_path(path: Path) -> None:
         raise TrivecError(f"cannot write {path}: it is a folder")
     if path.suffix == ".parquet":
         _pyarrow()
-    part = _part(path)
     try:
-        part.touch()
-        part.unlink()
+        part_files.check_writable(path)
     except OSError as error:
-        raise TrivecError(f"cannot write {path}: {error.strerror or error}") from error
+        raise _cannot_write(path, error) from error
 
 
-def save_vectors(path: str | Path, vectors: Iterable[tuple[str, M3Embedding]]) -> int:
+def save_vectors(
+    path: str | Path, vectors: Iterable[tuple[str, M3Embedding]], dims: Mapping[str, int] | None = None
+) -> int:
     """Write ids and vectors to a file; what was there before is replaced only once all is written.
 
     Example:
@@ -73,35 +76,71 @@ def save_vectors(path: str | Path, vectors: Iterable[tuple[str, M3Embedding]]) -
     Args:
         path: A path that ends in .npz or .parquet.
         vectors: (id, vectors) of each text, with the same kinds of vectors throughout.
+        dims: The kinds of vectors and their sizes ("dense", "sparse", "colbert_vecs", as in `M3Model.dim`), so that a
+            file of no texts at all has them too, with no rows. None: such a file has ids only.
 
     Returns:
         The number of texts written.
 
     Raises:
-        TrivecError: as `check_path`.
+        TrivecError: as `check_path`; or the disk is full, or writing fails otherwise.
     """
     path = Path(path)
     check_path(path)
-    with _replacing(path) as part:
-        return _save_npz(part, vectors) if path.suffix == ".npz" else _save_parquet(part, vectors)
+    save = _save_npz if path.suffix == ".npz" else _save_parquet
+    of_the_source: list[OSError] = []
 
+    def watched() -> Iterator[tuple[str, M3Embedding]]:
+        try:
+            yield from vectors
+        except OSError as error:
+            of_the_source.append(error)
+            raise
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; it takes the place of `path` if all goes well and is removed if not."""
-    part = _part(path)
     try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        with part_files.replacing(path) as part:
+            return save(part, watched(), dims or {})
+    except OSError as error:
+        if error in of_the_source:
+            raise
+        raise _cannot_write(path, error) from error
 
 
-def _part(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+def write_json_lines(stream: TextIO, vectors: Iterable[tuple[str, M3Embedding]]) -> int:
+    """Write ids and vectors to a stream as they come, a JSON object a line, and return how many.
+
+    Numbers have nine digits, which tell all float32 values apart, so that they are read back unchanged.
+
+    Example of a line:
+        {"id": "a", "dense": [0.12, ...], "sparse_indices": [6, 85], "sparse_values": [0.2, 0.1]}
+    """
+    written = 0
+    for identifier, embedding in vectors:
+        parts = [f'"id": {json.dumps(identifier)}']
+        if embedding.dense is not None:
+            parts.append(f'"dense": {_json_numbers(embedding.dense)}')
+        if embedding.sparse is not None:
+            parts.append(f'"sparse_indices": {embedding.sparse.indices.tolist()}')
+            parts.append(f'"sparse_values": {_json_numbers(embedding.sparse.data)}')
+        if embedding.colbert_vecs is not None:
+            parts.append(f'"colbert_vecs": [{", ".join(map(_json_numbers, embedding.colbert_vecs))}]')
+        stream.write(f"{{{', '.join(parts)}}}\n")
+        written += 1
+    return written
 
 
-def _save_npz(path: Path, vectors: Iterable[tuple[str, M3Embedding]]) -> int:
+def _json_numbers(vector: np.ndarray[Any, Any]) -> str:
+    """Return float32 numbers as JSON, ten times as fast as `json.dumps` of their shortest forms."""
+    return f"[{', '.join(['%.9g'] * len(vector)) % tuple(vector.tolist())}]"
+
+
+def _cannot_write(path: Path, error: OSError) -> TrivecError:
+    # pyarrow puts a text of its own where the system's stands.
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return TrivecError(f"cannot write {path}: {reason}")
+
+
+def _save_npz(path: Path, vectors: Iterable[tuple[str, M3Embedding]], dims: Mapping[str, int]) -> int:
     ids, embeddings = [], []
     for identifier, embedding in vectors:
         ids.append(identifier)
@@ -110,25 +149,26 @@ def _save_npz(path: Path, vectors: Iterable[tuple[str, M3Embedding]]) -> int:
     dense = [embedding.dense for embedding in embeddings if embedding.dense is not None]
     sparse = [embedding.sparse for embedding in embeddings if embedding.sparse is not None]
     colbert = [embedding.colbert_vecs for embedding in embeddings if embedding.colbert_vecs is not None]
-    if dense:
-        arrays["dense"] = np.stack(dense)
-    if sparse:
-        matrix = stack_rows(sparse)
+    empty = dims if not embeddings else {}
+    if dense or "dense" in empty:
+        arrays["dense"] = np.stack(dense) if dense else np.empty((0, empty["dense"]), np.float32)
+    if sparse or "sparse" in empty:
+        matrix = stack_rows(sparse) if sparse else SparseMatrix((0, empty["sparse"]), dtype=np.float32)
         arrays |= {f"sparse_{name}": getattr(matrix, name) for name in ("data", "indices", "indptr", "shape")}
-    if colbert:
-        arrays["colbert_vecs"] = np.concatenate(colbert)
+    if colbert or "colbert_vecs" in empty:
+        arrays["colbert_vecs"] = np.concatenate(colbert or [np.empty((0, empty["colbert_vecs"]), np.float32)])
         arrays["colbert_offsets"] = np.cumsum([0, *map(len, colbert)])
     with path.open("wb") as stream:
         np.savez(stream, **arrays)
     return len(ids)
 
 
-def _save_parquet(path: Path, vectors: Iterable[tuple[str, M3Embedding]]) -> int:
+def _save_parquet(path: Path, vectors: Iterable[tuple[str, M3Embedding]], dims: Mapping[str, int]) -> int:
     pa, pq = _pyarrow()
     groups = _groups(vectors)
     group = next(groups, [])
     written = 0
-    table = _table(pa, group)
+    table = _table(pa, group) if group else _empty_table(pa, dims)
     with pq.ParquetWriter(path, table.schema, use_dictionary=False) as writer:
         while group:
             writer.write_table(table)
@@ -136,6 +176,18 @@ def _save_parquet(path: Path, vectors: Iterable[tuple[str, M3Embedding]]) -> int
             group = next(groups, [])
             table = _table(pa, group)
     return written
+
+
+def _empty_table(pa: Any, dims: Mapping[str, int]) -> Any:
+    numbers = pa.list_(pa.float32())
+    columns = {"id": pa.string()}
+    if "dense" in dims:
+        columns["dense"] = numbers
+    if "sparse" in dims:
+        columns |= {"sparse_indices": pa.list_(pa.int32()), "sparse_values": numbers}
+    if "colbert_vecs" in dims:
+        columns["colbert_vecs"] = pa.list_(numbers)
+    return pa.schema(list(columns.items())).empty_table()
 
 
 def _groups(vectors: Iterable[tuple[str, M3Embedding]]) -> Iterator[list[tuple[str, M3Embedding]]]:

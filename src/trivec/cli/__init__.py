@@ -7,9 +7,22 @@ import sys
 
 
 def main() -> None:
-    """Run the `trivec` command; exit codes: 0, 1 (failed, or verify found differences), 2 (usage), 130 (Ctrl-C)."""
+    """Run the `trivec` command.
+
+    Exit codes: 0, 1 (failed, or verify found differences), 2 (usage), 130 (Ctrl-C), 143 (SIGTERM, SIGHUP).
+    """
     # gRPC, which carries Milvus, writes its connection log to the terminal unless told not to before its import.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from trivec.cli.app import run  # `import trivec.cli` stays free of typer
+    try:
+        from trivec.cli import signals  # `import trivec.cli` stays free of typer
 
-    sys.exit(run(sys.argv[1:]))
+        signals.settle()
+        from trivec.cli.app import run
+
+        code = run(sys.argv[1:])
+        signals.end()
+    except KeyboardInterrupt as interrupt:  # before there was a command to say more
+        terminated = type(interrupt) is not KeyboardInterrupt
+        sys.stderr.write("terminated\n" if terminated else "interrupted\n")
+        code = 143 if terminated else 130
+    sys.exit(code)

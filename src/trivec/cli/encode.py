@@ -1,25 +1,38 @@
-"""`trivec encode`: documents into a file of vectors."""
+"""`trivec encode`: documents into a file of vectors, or into JSON lines on stdout."""
 
 from __future__ import annotations
 
+import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trivec.cli import options, reporting
+from trivec.cli.sources import open_sources
+from trivec.errors import TrivecError
+
+if TYPE_CHECKING:
+    from trivec.embeddings import M3Embedding
 
 
 def encode(
     paths: options.Paths,
-    out: Annotated[Path, typer.Option("--out", "-o", help="File to write: .npz or .parquet.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write: .npz or .parquet.", show_default=False)
+    ] = None,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print JSON lines instead.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists, without asking.")] = False,
     dense: Annotated[bool, typer.Option("--dense/--no-dense", help="Dense vectors.")] = True,
     sparse: Annotated[bool, typer.Option("--sparse/--no-sparse", help="Sparse vectors.")] = True,
     colbert: Annotated[bool, typer.Option("--colbert/--no-colbert", help="Token vectors: 4 KB a token.")] = False,
     text_field: options.TextField = "text",
     id_field: options.IdField = None,
+    encoding: options.Encoding = None,
+    delimiter: options.Delimiter = None,
+    on_error: options.OnErrorOption = options.OnError.stop,
     max_length: Annotated[
         int | None, typer.Option(min=2, help="Tokens of a document that are encoded. Default: the model's maximum.")
     ] = None,
@@ -33,29 +46,41 @@ def encode(
     threads: options.Threads = None,
     no_cache: options.NoCache = False,
 ) -> None:
-    """Encode documents, one vector of each kind for a document, and write them to a file.
+    """Encode documents, one vector of each kind for a document, and write them to a file or as JSON lines.
 
     A .npz file holds: ids; dense (n x dim); sparse_data, sparse_indices, sparse_indptr and sparse_shape (CSR);
     colbert_vecs (all tokens x dim) and colbert_offsets (n + 1). A .parquet file holds a row a document: id, dense,
     sparse_indices, sparse_values, colbert_vecs; it is written in flat memory. The file appears once it is complete.
+    JSON lines have the same names. All files are looked through before the model is loaded.
 
     [dim]Examples:[/]
 
     trivec encode notes/ --out notes.npz
 
     trivec encode corpus.jsonl --text-field body --out corpus.parquet --no-sparse
+
+    cat lines.txt | trivec encode - --jsonl
     """
     if not (dense or sparse or colbert):
         raise typer.BadParameter("nothing to compute: leave out --no-dense or --no-sparse, or add --colbert")
-    from trivec.documents import document_total, read_documents
-    from trivec.vector_files import check_path, save_vectors
-
-    check_path(out)
-    documents = read_documents(paths, text_field=text_field, id_field=id_field, metadata_fields=[])
+    if (out is None) is not jsonl:
+        raise typer.BadParameter("say where to write: either --out FILE or --jsonl")
+    if out is not None:
+        _check(out, force)
+    sources = open_sources(
+        paths,
+        text_field=text_field,
+        id_field=id_field,
+        metadata_fields=[],
+        encoding=encoding,
+        delimiter=delimiter,
+        on_error=on_error,
+        skipped_beside=out or Path("stdout"),
+    )
     ids: deque[str] = deque()  # of the texts that are in the encoder
 
     def texts() -> Iterator[str]:
-        for document in documents:
+        for document in sources:
             ids.append(document.id)
             yield document.text
 
@@ -75,6 +100,46 @@ def encode(
             return_colbert_vecs=colbert,
             show_progress=False,
         )
-        encoded = reporting.counted(vectors, "Encoding", document_total(paths))
-        written = save_vectors(out, ((ids.popleft(), embedding) for embedding in encoded))
-    reporting.say(f"{written} documents encoded to {out}")
+        # On a terminal, lines of vectors and a bar would be one muddle.
+        encoded = reporting.counted(vectors, "Encoding", sources.total, show=out is not None or not sys.stdout.isatty())
+        asked_for = {"dense": dense, "sparse": sparse, "colbert_vecs": colbert}
+        dims = {name: loaded.dim[name] for name, wanted in asked_for.items() if wanted}
+        _write(out, ((ids.popleft(), embedding) for embedding in encoded), dims, sources.total)
+
+
+def _write(
+    out: Path | None, vectors: Iterator[tuple[str, M3Embedding]], dims: Mapping[str, int], total: int | None
+) -> None:
+    from trivec.vector_files import save_vectors, write_json_lines
+
+    done = 0
+
+    def followed() -> Iterator[tuple[str, M3Embedding]]:
+        nonlocal done
+        for pair in vectors:
+            yield pair
+            done += 1
+
+    try:
+        if out is None:
+            write_json_lines(sys.stdout, followed())
+        else:
+            save_vectors(out, followed(), dims)
+            reporting.say(f"{reporting.amount(done, 'document')} encoded to {out}")
+    except KeyboardInterrupt as interrupt:
+        kept = "" if out is None else f"; nothing was written to {out}"
+        reached = reporting.out_of(done, total, "document")
+        raise type(interrupt)(f"{reached} encoded{kept}; the same command begins anew") from None
+
+
+def _check(out: Path, force: bool) -> None:
+    """Make sure that the file can be written, and replaced if it exists: ask where there is somebody to ask."""
+    from trivec.vector_files import check_path
+
+    check_path(out)
+    if force or not out.exists():
+        return
+    if not (sys.stdin.isatty() and reporting.stderr.is_terminal):
+        raise TrivecError(f"{out} exists: add --force to replace it, or name another file")
+    if not reporting.confirmed(f"{out} exists. Replace it?"):
+        raise typer.Exit(reporting.FAILED)

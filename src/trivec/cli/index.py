@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, closing, suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from trivec.cli import options, reporting
+from trivec.cli.sources import open_sources
 
 
 def index(
@@ -20,6 +22,9 @@ def index(
     timeout: options.Timeout = options.DEFAULT_TIMEOUT,
     text_field: options.TextField = "text",
     id_field: options.IdField = None,
+    encoding: options.Encoding = None,
+    delimiter: options.Delimiter = None,
+    on_error: options.OnErrorOption = options.OnError.stop,
     metadata: Annotated[
         list[str] | None,
         typer.Option(help="A field to keep as metadata; repeatable. Default: all.", rich_help_panel="Records"),
@@ -59,9 +64,10 @@ def index(
 ) -> None:
     """Store files in a Milvus collection, cut into chunks, with their dense and sparse vectors.
 
-    A .txt or .md file is one document, a line of .jsonl or a row of .csv or .parquet is one. Indexing a document again
-    replaces its chunks, so the same command run twice stores nothing twice; after an interruption add
-    [bold]--resume[/]. Documents that are no longer there stay stored until [bold]--sync[/].
+    A text, Markdown or HTML file is one document, a line of .jsonl or a row of .csv, .tsv or .parquet is one. Indexing
+    a document again replaces its chunks, so the same command run twice stores nothing twice; after an interruption add
+    [bold]--resume[/]. Documents that are no longer there stay stored until [bold]--sync[/]. All files are looked
+    through before any work.
 
     A collection keeps to the model that it was made with: that is taken unless [bold]--model[/] names one, and another
     one is refused.
@@ -74,8 +80,9 @@ def index(
 
     trivec index corpus.parquet --uri http://localhost:19530 --token root:Milvus --db books
     """
-    from trivec.documents import MetadataError, document_total, read_documents
+    from trivec.documents import MetadataError
     from trivec.milvus import M3Collection, MilvusError, index_documents
+    from trivec.milvus.connection import is_lite
     from trivec.milvus.indexing import CHUNK_TOKENS, longest_chunk
 
     if overlap is not None and overlap * 2 >= (chunk_tokens or CHUNK_TOKENS):
@@ -83,7 +90,17 @@ def index(
             f"--overlap {overlap} is not below half of --chunk-tokens {chunk_tokens or CHUNK_TOKENS}"
         )
 
-    documents = read_documents(paths, text_field=text_field, id_field=id_field, metadata_fields=metadata)
+    documents = open_sources(
+        paths,
+        text_field=text_field,
+        id_field=id_field,
+        metadata_fields=metadata,
+        encoding=encoding,
+        delimiter=delimiter,
+        on_error=on_error,
+        skipped_beside=Path(collection),
+        base=Path(uri).parent if is_lite(uri) else None,
+    )
     with (
         ExitStack() as stack,
         M3Collection(collection, uri=uri, token=token, db_name=database, timeout=timeout) as opened,
@@ -103,7 +120,7 @@ def index(
             raise typer.BadParameter(f"--chunk-tokens {chunk_tokens} is more than {model} reads, at most {most}")
         began = time.monotonic()
         try:
-            with closing(reporting.counted(documents, "Indexing", document_total(paths))) as counted:
+            with closing(reporting.counted(documents, "Indexing", documents.total)) as counted:
                 done = index_documents(
                     opened,
                     counted,

@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 
 from trivec.cli import options, reporting
+from trivec.cli.reporting import amount
+from trivec.cli.sources import say_left_out
 
 
 class Mode(str, Enum):
@@ -38,12 +40,12 @@ def mine(
         list[Path] | None,
         typer.Option(
             exists=True,
-            help="Where to look: .txt .md .jsonl .csv .parquet, folders; repeatable. Default: texts of QUESTIONS.",
+            help="Where to look: files and folders as for index; repeatable. Default: texts of QUESTIONS.",
             show_default=False,
         ),
     ] = None,
     mode: Annotated[Mode, typer.Option(help="Which vectors to search.")] = Mode.dense,
-    negatives: Annotated[int, typer.Option("--negatives", "-n", min=1, help="Negatives for a query, at most.")] = 15,
+    negatives: Annotated[int, typer.Option(min=1, help="Negatives for a query, at most.")] = 15,
     ranks: Annotated[
         str, typer.Option(metavar="FIRST-LAST", help="Ranks to draw from, positives not counted.")
     ] = "2-200",
@@ -78,10 +80,14 @@ def mine(
     trivec mine questions.jsonl train.jsonl --mode hybrid --ranks 10-100 --negatives 7 --model my-model
     """
     first_and_last = _ranks(ranks)
-    from trivec.documents import read_documents
+    from trivec.documents import DocumentFiles
     from trivec.mining import mine_negatives
 
-    documents = None if corpus is None else read_documents(corpus, text_field=text_field, id_field=id_field)
+    documents = None
+    if corpus is not None:
+        files = DocumentFiles(corpus, text_field=text_field, id_field=id_field, metadata_fields=[])
+        say_left_out(files)
+        documents = files.read()
     with options.load_model(model, precision, device, engine, revision, offline, threads, no_cache) as loaded:
         mined = mine_negatives(
             loaded,
@@ -98,8 +104,8 @@ def mine(
             show_progress=sys.stderr.isatty(),
         )
     reporting.say(
-        f"{output}: {mined.queries} queries, {mined.negatives} mined negatives; {mined.short} queries have fewer than "
-        f"{negatives}; {mined.too_close} passages left out as too close to a positive"
+        f"{output}: {amount(mined.queries, 'query', 'queries')}, {amount(mined.negatives, 'mined negative')}; with fewer "
+        f"than {negatives}: {mined.short}; {amount(mined.too_close, 'passage')} left out as too close to a positive"
     )
 
 

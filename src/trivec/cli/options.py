@@ -79,14 +79,49 @@ NoCache = Annotated[
 
 Paths = Annotated[
     list[Path],
-    typer.Argument(help="Files (.txt .md .jsonl .csv .parquet), or folders of such files.", show_default=False),
+    typer.Argument(
+        help="Files (.txt .md .html .jsonl .csv .tsv .parquet), folders of such files, or - for lines of stdin.",
+        show_default=False,
+    ),
 ]
 TextField = Annotated[
-    str, typer.Option(help="Field of a .jsonl, .csv or .parquet record that holds its text.", rich_help_panel="Records")
+    str,
+    typer.Option(help="Field of a .jsonl, .csv, .tsv or .parquet record with its text.", rich_help_panel="Records"),
 ]
 IdField = Annotated[
     str | None,
     typer.Option(help="Field that holds its id. Default: id, or else path and line.", rich_help_panel="Records"),
+]
+
+
+class OnError(str, Enum):
+    """What to do about records that cannot be documents."""
+
+    stop = "stop"
+    skip = "skip"
+
+
+Encoding = Annotated[
+    str | None,
+    typer.Option(
+        help="Of files without a byte order mark: cp1252, shift_jis, ... Default: UTF-8.",
+        show_default=False,
+        rich_help_panel="Records",
+    ),
+]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(
+        help="Between the columns of .csv files: a character, or tab. Default: a comma.",
+        show_default=False,
+        rich_help_panel="Records",
+    ),
+]
+OnErrorOption = Annotated[
+    OnError,
+    typer.Option(
+        help="What bad records do: stop before any work, or be skipped and listed in a file.", rich_help_panel="Records"
+    ),
 ]
 
 Uri = Annotated[

@@ -1,4 +1,4 @@
-"""What people see besides the data: errors as one line, warnings, progress. All of it goes to stderr."""
+"""What people see besides the data: errors as one line, warnings, progress, how it ended. All of it goes to stderr."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Generator, Iterable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import wraps
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -15,15 +16,20 @@ from rich.console import Console
 from rich.text import Text
 
 from trivec.cli.safe_text import print_json, safe
+from trivec.cli.signals import Terminated
 from trivec.errors import TrivecError
 
 # `print_json` and `safe` are for commands to print with, as `say` and `warn` are.
 __all__ = [
     "FAILED",
     "INTERRUPTED",
+    "TERMINATED",
     "amount",
+    "confirmed",
     "counted",
+    "interrupted",
     "leave_with_the_reader",
+    "out_of",
     "print_json",
     "reported",
     "safe",
@@ -39,10 +45,14 @@ T = TypeVar("T")
 
 FAILED = 1
 INTERRUPTED = 130
+TERMINATED = 143
 
 stderr = Console(stderr=True, highlight=False)
 
 _debug = False
+
+# Bars that `counted` has on the screen. Whoever counts may be stopped in between: then they are closed from outside.
+_bars: dict[int, Any] = {}
 
 
 def set_debug(on: bool) -> None:
@@ -76,31 +86,71 @@ def settle_broken_pipes() -> None:
 
 def say(message: str) -> None:
     """Print a line on stderr."""
-    stderr.print(Text(safe(message)), soft_wrap=True)
+    _print(Text(safe(message)))
 
 
 def warn(message: str) -> None:
     """Print a warning on stderr."""
-    stderr.print(Text.assemble(("warning: ", "yellow"), safe(" ".join(message.split()))), soft_wrap=True)
+    _print(Text.assemble(("warning: ", "yellow"), safe(" ".join(message.split()))))
 
 
-def amount(number: int, noun: str) -> str:
-    """Return a number of things.
+def confirmed(question: str) -> bool:
+    """Ask whoever sits at the terminal, on stderr as stdout may be data; anything but yes means no."""
+    stderr.print(Text(f"{safe(question)} [y/N] "), end="", soft_wrap=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
-    >>> amount(1, "document"), amount(2, "document")
-    ('1 document', '2 documents')
+
+def _print(line: Text) -> None:
+    with _bars_out_of_the_way():
+        stderr.print(line, soft_wrap=True)
+
+
+def _bars_out_of_the_way() -> AbstractContextManager[None]:
+    """Wipe progress bars, also those of the library, and draw them again below what is printed meanwhile."""
+    if (loaded := sys.modules.get("tqdm")) is None or not stderr.is_terminal:
+        return nullcontext()
+    bars_aside: AbstractContextManager[None] = loaded.tqdm.external_write_mode(file=sys.stderr)
+    return bars_aside
+
+
+def amount(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun.
+
+    >>> amount(1, "document"), amount(2048, "document"), amount(2, "query", "queries")
+    ('1 document', '2,048 documents', '2 queries')
     """
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
 
 
-def counted(items: Iterable[T], description: str, total: int | None = None) -> Generator[T, None, None]:
+def out_of(done: int, total: int | None, noun: str) -> str:
+    """Return how far something came.
+
+    >>> out_of(3, 40, "document"), out_of(3, None, "document")
+    ('3 of 40 documents', '3 documents')
+    """
+    return amount(done, noun) if total is None else f"{done:,} of {amount(total, noun)}"
+
+
+def counted(
+    items: Iterable[T], description: str, total: int | None = None, show: bool = True
+) -> Generator[T, None, None]:
     """Pass the items on, counting them on stderr where that is a terminal and the work is long."""
     from trivec.encoding import progress_bar  # loads NumPy, which `--help` must not
 
-    with progress_bar(total, description, "document", stderr.is_terminal) as progress:
-        for item in items:
-            yield item
-            progress.update()
+    with progress_bar(total, description, "document", show and stderr.is_terminal) as progress:
+        _bars[id(progress)] = progress
+        try:
+            for item in items:
+                yield item
+                progress.update()
+        finally:
+            _bars.pop(id(progress), None)
+
+
+def _close_bars() -> None:
+    """Leave bars as they stand, each on a line of its own."""
+    while _bars:
+        _bars.popitem()[1].close()
 
 
 def reported(command: Callable[P, None]) -> Callable[P, None]:
@@ -114,9 +164,8 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
             try:
                 command(*args, **kwargs)
                 sys.stdout.flush()
-            except KeyboardInterrupt:
-                say("interrupted")
-                raise typer.Exit(INTERRUPTED) from None
+            except KeyboardInterrupt as interrupt:
+                raise typer.Exit(interrupted(interrupt)) from None
             except BrokenPipeError:
                 leave_with_the_reader()
             except (typer.Exit, typer.BadParameter):
@@ -127,14 +176,25 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
+def interrupted(interrupt: KeyboardInterrupt) -> int:
+    """Say that the command was stopped, and what its message says of how far it came; return the exit code."""
+    _close_bars()
+    terminated = isinstance(interrupt, Terminated)
+    how = "terminated" if terminated else "interrupted"
+    with suppress(OSError):  # the terminal may be gone
+        say(f"{how}: {interrupt}" if str(interrupt) else how)
+    return TERMINATED if terminated else INTERRUPTED
+
+
 def _report(error: Exception) -> int:
+    _close_bars()
     if _debug:
         for line in "".join(traceback.format_exception(error)).splitlines():
             say(line)
     message = " ".join(str(error).split())
     if not isinstance(error, TrivecError | OSError | ValueError):
         message = f"{type(error).__name__}: {message} (--debug shows where)"
-    stderr.print(Text.assemble(("error: ", "bold red"), safe(message)), soft_wrap=True)
+    _print(Text.assemble(("error: ", "bold red"), safe(message)))
     return FAILED
 
 

@@ -1,0 +1,63 @@
+"""What ends a command from outside: Ctrl-C, SIGTERM and a terminal that goes away, each of which lets it tidy up.
+
+Python raises KeyboardInterrupt between any two steps, also in the middle of an import. There an extension module makes
+another error of it, or aborts the process. So while something is being imported the signal waits until that is done.
+"""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+# Seconds after which to look again whether an import is still going on.
+_LOOK_AGAIN = 0.05
+
+_waiting = 0
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was told to end, by SIGTERM or as its terminal went away; it tidies up as after Ctrl-C."""
+
+
+def settle() -> None:
+    """Take over the signals; only for a process that is this command, and in its main thread."""
+    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None)):
+        # What is ignored stays so: nohup, and commands that a shell puts in the background.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def end() -> None:
+    """Let a signal end the process at once: the work is done."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is _interrupt:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    global _waiting  # noqa: PLW0603 - signals are the process's own
+    number = _waiting or number
+    if _imports(frame) and hasattr(signal, "setitimer"):
+        if not _waiting:
+            _waiting = number
+            # A second Ctrl-C does not wait.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.signal(signal.SIGALRM, _interrupt)
+        signal.setitimer(signal.ITIMER_REAL, _LOOK_AGAIN)
+        return
+    if _waiting:
+        _waiting = 0
+        signal.signal(signal.SIGINT, _interrupt)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    # Whoever sends it again is in earnest.
+    signal.signal(number, signal.SIG_DFL)
+    raise Terminated
+
+
+def _imports(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False

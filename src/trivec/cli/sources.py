@@ -1,0 +1,119 @@
+"""Files that a command line names as documents: looked through before any work, read past what is bad if told so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from trivec.cli import reporting
+from trivec.cli.options import OnError
+from trivec.documents.finding import SKIPPED, describe_left_out
+
+if TYPE_CHECKING:
+    from trivec.documents import BadRecord, Document, DocumentFiles
+
+
+class Sources:
+    """The documents of the files and folders of a command line; to be iterated over once.
+
+    Making it says what folders leave out and, unless bad records are to be skipped, makes sure that all can be read.
+    Bad records that are skipped go to a file as JSON lines, and when all is read, or reading ends otherwise, how many
+    they were is said.
+
+    Args:
+        files: The files.
+        on_error: Whether a bad record ends the command.
+        skipped_beside: The path to which ".skipped.jsonl" is added for the file that lists what is skipped; it is made
+            when something is.
+
+    Attributes:
+        total: How many documents there will be; None where only reading them tells.
+        skipped: How many bad records have been skipped so far.
+
+    Raises:
+        DocumentError: records or files are bad; it names every such file.
+    """
+
+    def __init__(self, files: DocumentFiles, on_error: OnError, skipped_beside: Path) -> None:
+        self._files = files
+        self._on_error = on_error
+        self.skipped = 0
+        self._list = skipped_beside.with_name(f"{skipped_beside.name}{SKIPPED}")
+        say_left_out(files)
+        self.total = files.look_through(
+            lambda documents: reporting.counted(documents, "Looking through the files"), refuse=on_error is OnError.stop
+        )
+
+    def __iter__(self) -> Iterator[Document]:
+        if self._on_error is OnError.stop:
+            yield from self._files.read()
+            return
+        stream = None
+
+        def skip(record: BadRecord) -> None:
+            nonlocal stream
+            if stream is None:
+                stream = self._list.open("w", encoding="utf-8", buffering=1)  # its lines are there if it is killed
+            stream.write(record.as_json() + "\n")
+            self.skipped += 1
+
+        try:
+            yield from self._files.read(skip)
+        finally:
+            if stream is not None:
+                stream.close()
+                reporting.warn(f"{reporting.amount(self.skipped, 'record')} skipped: {self._list} says which and why")
+
+
+def say_left_out(files: DocumentFiles) -> None:
+    """Say which files of the folders are not read."""
+    if files.left_out:
+        reporting.say(f"left out: {describe_left_out(files.left_out)}")
+
+
+def open_sources(
+    paths: list[Path],
+    *,
+    text_field: str,
+    id_field: str | None,
+    metadata_fields: list[str] | None,
+    encoding: str | None,
+    delimiter: str | None,
+    on_error: OnError,
+    skipped_beside: Path,
+    base: Path | None = None,
+) -> Sources:
+    """Find, name and look through the files of a command line.
+
+    Args are those of `trivec.documents.DocumentFiles` and of `Sources`.
+
+    Raises:
+        typer.BadParameter: the delimiter is not one character.
+        DocumentError: as of `DocumentFiles` and `Sources`.
+    """
+    from trivec.documents import DocumentError, DocumentFiles, MetadataError
+
+    try:
+        files = DocumentFiles(
+            paths,
+            text_field=text_field,
+            id_field=id_field,
+            metadata_fields=metadata_fields,
+            encoding=encoding,
+            delimiter=_DELIMITERS.get(delimiter or "", delimiter),
+            base=base,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(f"--{error}") from error
+    try:
+        return Sources(files, on_error, skipped_beside)
+    except DocumentError as error:
+        others = ", or keep others with --metadata" if isinstance(error, MetadataError) else ""
+        raise DocumentError(f"{error}{others}; --on-error skip leaves bad records out and lists them") from error
+
+
+# A tab is hard to type.
+_DELIMITERS = {"\\t": "\t", "tab": "\t"}
