@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import trivec
-from trivec.cli import cache, reporting
+from trivec.cli import cache, reporting, safe_text
 from trivec.cli.encode import encode
 from trivec.cli.eval import evaluate
 from trivec.cli.index import index
@@ -83,6 +83,7 @@ def run(arguments: list[str]) -> int:
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if "--debug" in options:  # it belongs to `trivec`, but people add it to the end of what failed
         arguments = ["--debug", *(option for option in options if option != "--debug"), *arguments[len(options) :]]
+    safe_text.settle_output()
     reporting.settle_broken_pipes()
     try:
         app(args=arguments, prog_name="trivec")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 from typing import Annotated
 
 import typer
+
+from trivec.cli import reporting
 
 
 def list_models(
@@ -28,8 +28,7 @@ def list_models(
     total = sum(model.bytes for model in models)
     if as_json:
         listed = [{**dataclasses.asdict(model), "path": str(model.path)} for model in models]
-        json.dump({"folder": str(cache.folder), "bytes": total, "models": listed}, sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        reporting.print_json({"folder": str(cache.folder), "bytes": total, "models": listed})
         return
     from rich.console import Console
     from rich.table import Table
@@ -61,7 +60,7 @@ def clear() -> None:
     cache = ConvertedCache()
     cleared = cache.clear()
     left = f"; left {cleared.being_written} that another process is writing" if cleared.being_written else ""
-    typer.echo(f"freed {_megabytes(cleared.freed)} in {cache.folder}{left}")
+    typer.echo(reporting.safe(f"freed {_megabytes(cleared.freed)} in {cache.folder}{left}"))
 
 
 def _megabytes(size: int) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import platform
-import sys
 from typing import Annotated, Any
 
 import typer
 
-from trivec.cli import options
+from trivec.cli import options, reporting
 
 
 def info(
@@ -29,8 +27,7 @@ def info(
     """
     facts = _facts(model, revision, offline)
     if as_json:
-        json.dump(facts, sys.stdout, ensure_ascii=False, indent=2)
-        sys.stdout.write("\n")
+        reporting.print_json(facts)
         return
     from rich.console import Console
     from rich.table import Table

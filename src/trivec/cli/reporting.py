@@ -14,7 +14,24 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from trivec.cli.safe_text import print_json, safe
 from trivec.errors import TrivecError
+
+# `print_json` and `safe` are for commands to print with, as `say` and `warn` are.
+__all__ = [
+    "FAILED",
+    "INTERRUPTED",
+    "counted",
+    "leave_with_the_reader",
+    "print_json",
+    "reported",
+    "safe",
+    "say",
+    "set_debug",
+    "settle_broken_pipes",
+    "stderr",
+    "warn",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,17 +75,12 @@ def settle_broken_pipes() -> None:
 
 def say(message: str) -> None:
     """Print a line on stderr."""
-    stderr.print(Text(message), soft_wrap=True)
+    stderr.print(Text(safe(message)), soft_wrap=True)
 
 
 def warn(message: str) -> None:
     """Print a warning on stderr."""
-    stderr.print(Text.assemble(("warning: ", "yellow"), " ".join(message.split())), soft_wrap=True)
-
-
-def printable(text: str) -> str:
-    """Return the text without control characters: a document must not be able to drive the reader's terminal."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+    stderr.print(Text.assemble(("warning: ", "yellow"), safe(" ".join(message.split()))), soft_wrap=True)
 
 
 def counted(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
@@ -107,11 +119,12 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
 
 def _report(error: Exception) -> int:
     if _debug:
-        traceback.print_exception(error)
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            say(line)
     message = " ".join(str(error).split())
     if not isinstance(error, TrivecError | OSError | ValueError):
         message = f"{type(error).__name__}: {message} (--debug shows where)"
-    stderr.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    stderr.print(Text.assemble(("error: ", "bold red"), safe(message)), soft_wrap=True)
     return FAILED
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 from collections.abc import Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
@@ -127,8 +125,7 @@ def search(
             {**dataclasses.asdict(hit), "matched": [[token, weight] for token, weight in tokens]}
             for hit, tokens in zip(hits, matched, strict=True)
         ]
-        json.dump({"query": query, "mode": mode.value, "hits": found}, sys.stdout, ensure_ascii=False, indent=2)
-        sys.stdout.write("\n")
+        reporting.print_json({"query": query, "mode": mode.value, "hits": found})
         return
     from rich.console import Console
 
@@ -146,11 +143,11 @@ def _table(hits: Sequence[Hit], matched: Sequence[Sequence[tuple[str, float]]]) 
     table.add_column("document", ratio=1, overflow="fold")
     for hit, tokens in zip(hits, matched, strict=True):
         words = [token for token, _ in tokens if token.strip("\u2581")][:_WORDS_SHOWN]
-        text = reporting.printable(" ".join(hit.text.split()))
+        text = reporting.safe(" ".join(hit.text.split()))
         shown = Text(text[:_CHARACTERS_SHOWN] + ("…" if len(text) > _CHARACTERS_SHOWN else ""))
-        document = Text.assemble((reporting.printable(hit.id), "bold"), "\n", shown)
+        document = Text.assemble((reporting.safe(hit.id), "bold"), "\n", shown)
         if words:
-            document.append_text(Text.assemble("\n", ("matched: ", "dim"), (", ".join(words), "green")))
+            document.append_text(Text.assemble("\n", ("matched: ", "dim"), (reporting.safe(", ".join(words)), "green")))
         scores = [hit.score, hit.dense_score, hit.sparse_score, *([hit.colbert_score] if reranked else [])]
         table.add_row(*map(_number, scores), document)
     return table

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -98,7 +96,7 @@ def verify(
         )
     else:
         worst = documents[drift.dense.worst_text].id
-        reporting.say(_summary(drift, other.precision, reporting.printable(worst)))
+        reporting.say(_summary(drift, other.precision, reporting.safe(worst)))
     if as_json:
         facts: dict[str, Any] = {"model": model, "precision": other.precision, "compared_with": _EXACT.value}
         if drift is None:
@@ -107,8 +105,7 @@ def verify(
         else:
             facts |= dataclasses.asdict(drift)
             facts["dense"]["worst_text"] = worst
-        json.dump(facts, sys.stdout, ensure_ascii=False, indent=2)
-        sys.stdout.write("\n")
+        reporting.print_json(facts)
     elif drift is not None:
         from rich.console import Console
 
