@@ -6,6 +6,8 @@ import dataclasses
 import json
 import math
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -199,12 +201,41 @@ def test_nothing_to_compare_is_said_before_the_model_loads(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("int8", "remedy"), [(True, "pass --precision int8\n"), (False, "this processor computes in nothing else\n")]
+    ("int8", "remedy"),
+    [
+        (True, "to measure another precision pass --precision int8\n"),
+        (False, "this processor computes in fp32 alone\n"),
+    ],
 )
-def test_where_auto_means_fp32_what_works_is_named(int8, remedy, tiny_checkpoint, tmp_path, capsys, monkeypatch):
+def test_where_auto_means_fp32_nothing_changes_and_that_is_said(
+    int8, remedy, tiny_checkpoint, tmp_path, capsys, monkeypatch
+):
     # A processor without bfloat16, as this one may have it.
     monkeypatch.setattr(processor, "has_bf16", lambda: False)
     monkeypatch.setattr(processor, "has_int8", lambda: int8)
     monkeypatch.setattr(options, "load_model", lambda name, *_: M3Model.load(name, precision="fp32"))
-    assert run(["verify", str(tiny_checkpoint), "--texts", str(texts_file(tmp_path, "txt"))]) == 1
-    assert f"auto means fp32 here, which leaves nothing to compare: {remedy}" in capsys.readouterr().err
+    arguments = ["verify", str(tiny_checkpoint), "--texts", str(texts_file(tmp_path, "txt"))]
+    assert run(arguments) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"auto means fp32 on this machine, which is exact, so nothing changes on these texts; {remedy}" in err
+    assert run([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "model": str(tiny_checkpoint),
+        "precision": "fp32",
+        "compared_with": "fp32",
+        "texts": len(TEXTS),
+        "dense": None,
+        "sparse": None,
+        "token_vectors": None,
+    }
+
+
+def test_the_verdict_stands_before_the_table(tiny_checkpoint):
+    command = [sys.executable, "-m", "trivec", "verify", str(tiny_checkpoint)]
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run(command, check=False, text=True, encoding="utf-8", **both)
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert "published values agree" in lines[0]
+    assert len(lines) > 60

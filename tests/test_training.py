@@ -12,11 +12,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'trivec[train]'")
 
-from safetensors.torch import load_file  # noqa: E402
-
 from random_checkpoint import write_random_checkpoint  # noqa: E402
 from trivec import M3Model  # noqa: E402
 from trivec.checkpoint import open_checkpoint  # noqa: E402
+from trivec.checkpoint.safetensors_file import read_safetensors  # noqa: E402
 from trivec.tokenizer import M3Tokenizer  # noqa: E402
 from trivec.training import encoder as encoder_module  # noqa: E402
 from trivec.training import trainer as trainer_module  # noqa: E402
@@ -206,7 +205,7 @@ def test_the_best_weights_are_kept_not_the_last(tiny_checkpoint: Path, tmp_path:
     progress = Trainer(model, RandomBatches(), settings, folder, evaluate=evaluate, show_progress=False).run()
     assert (progress.best_step, progress.best_value) == (4, 0.9)
     assert_equal_weights(weights_of(model), kept[1])
-    assert load_file(folder.path / "best.safetensors").keys() == kept[1].keys()
+    assert read_safetensors(folder.path / "best.safetensors").keys() == kept[1].keys()
 
 
 def test_heads_not_trained_keep_their_weights_and_reach_the_result(tiny_checkpoint: Path, tmp_path: Path):
@@ -256,6 +255,20 @@ def test_a_written_folder_that_differs_is_reported(tiny_checkpoint: Path, tmp_pa
 def test_fusion_weights_are_stored_in_the_config(tiny_checkpoint: Path, tmp_path: Path):
     write_model_folder(load_trainable(tiny_checkpoint), tmp_path, tiny_checkpoint, fusion_weights=(0.5, 2.0, 1.0))
     assert json.loads((tmp_path / "config.json").read_text())["trivec"] == {"fusion_weights": [0.5, 2.0, 1.0]}
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_the_safetensors_package_reads_what_was_written_and_finds_nothing_more(
+    tiny_checkpoint: Path, tmp_path: Path, half: bool
+):
+    package = pytest.importorskip("safetensors.torch")
+    model = load_trainable(tiny_checkpoint)
+    write_model_folder(model, tmp_path, tiny_checkpoint, half=half)
+    kept = weights_of(model.encoder)
+    wanted = {name: tensor.half() if half else tensor for name, tensor in kept.items()}
+    assert_equal_weights(package.load_file(tmp_path / "model.safetensors"), wanted)
+    with package.safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt"}
 
 
 # Data
@@ -361,7 +374,8 @@ def first_run(tiny_checkpoint: Path, tmp_path: Path):
 
 
 def result(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "out" / "model.safetensors")
+    stored = read_safetensors(folder / "out" / "model.safetensors")
+    return {name: torch.from_numpy(tensor.data.copy()) for name, tensor in stored.items()}
 
 
 def test_a_run_with_other_data_is_refused_and_leaves_the_first_as_it_was(first_run, tmp_path: Path):

@@ -9,10 +9,9 @@ Rows in and out are FlagEmbedding's: `query`, `pos`, `neg`.
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -28,6 +27,7 @@ from trivec.evaluation.datasets import passages, read_rows
 from trivec.milvus import Hit, M3Collection, Weighted
 from trivec.milvus.fusion import Candidate
 from trivec.model import M3Model
+from trivec.part_files import replacing
 from trivec.scoring import dense_score, lexical_score
 
 Mode = Literal["dense", "sparse", "hybrid"]
@@ -121,7 +121,7 @@ def mine_negatives(
     tally = _Tally()
     with (
         tempfile.TemporaryDirectory(prefix="trivec-") as folder,
-        _atomic_text_file(Path(output)) as file,
+        _whole_text_file(Path(output)) as file,
         M3Collection("passages", model, uri=str(Path(folder) / "passages.db")) as collection,
     ):
         texts = list(listed) if corpus is None else corpus
@@ -264,17 +264,11 @@ def _plain(text: str) -> str:
 
 
 @contextmanager
-def _atomic_text_file(path: Path) -> Iterator[TextIO]:
+def _whole_text_file(path: Path) -> Iterator[TextIO]:
     """Open a file that appears under its name only when it has been written whole."""
-    try:
-        descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise TrivecError(f"{path} cannot be written: {error.strerror or error}") from error
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            yield file
-        Path(partial).chmod(0o644)
-        Path(partial).replace(path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    with ExitStack() as stack:
+        try:
+            part = stack.enter_context(replacing(path))
+        except OSError as error:
+            raise TrivecError(f"{path} cannot be written: {error.strerror or error}") from error
+        yield stack.enter_context(part.open("w", encoding="utf-8"))

@@ -73,15 +73,21 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise _damaged_header(path, error) from error
 
 
-def write_safetensors(path: Path, tensors: Iterable[tuple[str, StoredTensor]], metadata: Mapping[str, str]) -> None:
+def write_safetensors(
+    path: Path,
+    tensors: Iterable[tuple[str, StoredTensor]],
+    metadata: Mapping[str, str],
+    *,
+    alignment: int = _ALIGNMENT,
+) -> None:
     """Write a safetensors file and see it onto the disk; each tensor is written as it comes, and none is kept.
-
-    Every tensor begins at a multiple of 64 bytes in the file.
 
     Args:
         path: The file; it holds no valid header until all tensors are written.
         tensors: Names and tensors of dtype "F32", "F16", "BF16" or "I8".
         metadata: Noted in the header, for `read_metadata`.
+        alignment: Every tensor begins at a multiple of this many bytes in the file, behind tensors that only pad. 1 for
+            a file that is read by others, who would take those for weights.
 
     Raises:
         ValueError: A tensor is of another dtype, or there are more than a header has room for.
@@ -93,7 +99,7 @@ def write_safetensors(path: Path, tensors: Iterable[tuple[str, StoredTensor]], m
         for name, tensor in tensors:
             if tensor.dtype not in NUMPY_VIEW or tensor.data.dtype != NUMPY_VIEW[tensor.dtype]:
                 raise ValueError(f"{name} is {tensor.dtype} held as {tensor.data.dtype}, which cannot be written")
-            if padding := -offset % _ALIGNMENT:
+            if padding := -offset % alignment:
                 file.write(bytes(padding))
                 header[f"{_PADDING}{offset}"] = _header_entry("U8", (padding,), offset, padding)
                 offset += padding

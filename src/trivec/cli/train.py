@@ -157,6 +157,7 @@ def train(
     from trivec.training.fine_tune import RUN_FOLDER, BatchSettings, fine_tune
     from trivec.training.jsonl import count_steps
     from trivec.training.losses import LossSettings
+    from trivec.training.run_folder import CHECKPOINT
     from trivec.training.trainer import TrainingSettings
 
     try:
@@ -193,6 +194,12 @@ def train(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    except KeyboardInterrupt as stop:
+        if (out / RUN_FOLDER / CHECKPOINT).exists():
+            stop.args = (f"the same command goes on from the checkpoint in {out / RUN_FOLDER}",)
+        else:
+            stop.args = (f"nothing was kept yet, as no checkpoint was written (the first comes at step {save_every})",)
+        raise
     if progress.resumed_step == progress.step:
         typer.echo(f"{out / RUN_FOLDER} holds this very run, already finished: nothing was trained now.")
     elif progress.resumed_step:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -55,8 +55,8 @@ def verify(
 
     With [bold]--texts[/] it measures instead how far a precision lies from fp32 on every text of a file: cosine of the
     dense vectors, nearest neighbours in common, differences of sparse weights, token vectors and MaxSim. It reports and
-    does not judge: the exit code is 0 however far they lie apart. Loads the model twice and encodes each text at
-    least twice in both precisions.
+    does not judge: the exit code is 0 however far they lie apart, and 0 where auto means fp32, which changes nothing.
+    Loads the model twice and encodes each text at least twice in both precisions.
 
     [dim]Examples:[/]
 
@@ -79,41 +79,51 @@ def verify(
         raise typer.BadParameter(f"--texts compares with fp32 itself: {_other_precisions(device, engine)}")
     from trivec.documents import DocumentError, read_texts
     from trivec.drift import measure_drift
-    from trivec.errors import DeviceError
 
     documents = list(read_texts(texts, text_field=text_field))
     if not documents:
         raise DocumentError(f"{texts} holds no text to compare fp32 with {precision.value} on")
+    drift = None
     with options.load_model(model, precision, device, engine, revision, offline, threads, no_cache) as other:
-        if other.precision == _EXACT.value:
-            remedy = _other_precisions(device, engine)
-            raise DeviceError(f"{precision.value} means fp32 here, which leaves nothing to compare: {remedy}")
-        with options.load_model(model, _EXACT, device, engine, revision, offline, threads, no_cache) as exact:
-            read = [document.text for document in documents]
-            drift = measure_drift(exact, other, read, show_progress=reporting.stderr.is_terminal)
-    worst = documents[drift.dense.worst_text].id
-    if as_json:
-        found = dataclasses.asdict(drift)
-        found["dense"]["worst_text"] = worst
-        facts = {"model": model, "precision": other.precision, "compared_with": exact.precision, **found}
-        reporting.print_json(facts)
+        if other.precision != _EXACT.value:
+            with options.load_model(model, _EXACT, device, engine, revision, offline, threads, no_cache) as exact:
+                read = [document.text for document in documents]
+                drift = measure_drift(exact, other, read, show_progress=reporting.stderr.is_terminal)
+    if drift is None:
+        reporting.say(
+            f"{precision.value} means fp32 on this machine, which is exact, so nothing changes on these texts; "
+            f"{_other_precisions(device, engine)}"
+        )
     else:
+        worst = documents[drift.dense.worst_text].id
+        reporting.say(_summary(drift, other.precision, reporting.safe(worst)))
+    if as_json:
+        facts: dict[str, Any] = {"model": model, "precision": other.precision, "compared_with": _EXACT.value}
+        if drift is None:
+            facts |= {"texts": len({document.text for document in documents})}
+            facts |= dict.fromkeys(("dense", "sparse", "token_vectors"))
+        else:
+            facts |= dataclasses.asdict(drift)
+            facts["dense"]["worst_text"] = worst
+        reporting.print_json(facts)
+    elif drift is not None:
         from rich.console import Console
 
         Console().print(_table(drift))
-    reporting.say(_summary(drift, other.precision, reporting.safe(worst)))
 
 
 def _other_precisions(device: str | None, engine: options.Engine) -> str:
-    """Say which precisions but fp32 would not be refused."""
+    """Say which precisions but fp32 would be measured rather than refused."""
     from trivec.engines.processor import has_bf16, has_int8
     from trivec.engines.selection import choose_engine
 
     kind, _ = choose_engine(engine.value, device.split(",") if device else None)
     if kind == "torch":  # which computes in bf16 too, but not on every GPU
-        return "pass --precision fp16"
+        return "to measure another precision pass --precision fp16"
     there = [name for name, has in (("bf16", has_bf16), ("int8", has_int8)) if has()]
-    return f"pass --precision {' or '.join(there)}" if there else "this processor computes in nothing else"
+    if there:
+        return f"to measure another precision pass --precision {' or '.join(there)}"
+    return "this processor computes in fp32 alone"
 
 
 def _compare_with_published(model: M3Model) -> None:
@@ -132,9 +142,12 @@ def _compare_with_published(model: M3Model) -> None:
         style = "" if each.agrees else "red"
         numbers = (f"{each.published:.8g}", f"{each.computed:.8g}", f"{abs(each.published - each.computed):.2g}")
         table.add_row(Text(each.what), *numbers, f"{each.tolerance:g}", style=style)
-    Console().print(table)
     agreeing = sum(each.agrees for each in comparisons)
-    reporting.say(f"{agreeing} of {len(comparisons)} published values agree (computed in {model.precision})")
+    verdict = f"{agreeing} of {len(comparisons)} published values agree (computed in {model.precision})"
+    if agreeing < len(comparisons):
+        verdict += "; those in red differ" if Console().is_terminal else ""
+    reporting.say(verdict)  # before the table, whose end is all that a terminal shows of it
+    Console().print(table)
     if agreeing < len(comparisons):
         raise typer.Exit(reporting.FAILED)
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
@@ -20,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trivec import cache_folder
+from trivec.part_files import replacing
 
 Arrays = dict[str, npt.NDArray[Any]]
 _logger = logging.getLogger(__name__)
@@ -71,12 +70,6 @@ class ArrayCache:
             _logger.warning("%s is damaged (%s): computing it again", path, error)
         arrays = build()
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]  # the stub takes a key for its own parameter
-            Path(partial).replace(path)
-        except BaseException:
-            Path(partial).unlink(missing_ok=True)
-            raise
+        with replacing(path) as part, part.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # the stub takes a key for its own parameter
         return arrays

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy.typing as npt
 
 from trivec.errors import CheckpointError, TrivecError
 from trivec.evaluation.search import Float32, Rows, ScoredPairs
+from trivec.part_files import replacing
 
 FusionWeights = tuple[float, float, float]
 
@@ -142,12 +141,9 @@ def store_fusion_weights(folder: str | Path, weights: Sequence[float]) -> None:
     except (ValueError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{path} is not a config that fusion weights can be added to: {error}") from error
     try:
-        descriptor, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(config, file, indent=2, ensure_ascii=False)
-            file.write("\n")
-        Path(partial).chmod(path.stat().st_mode & 0o777)
-        Path(partial).replace(path)
+        with replacing(path) as part:
+            part.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            part.chmod(path.stat().st_mode & 0o777)
     except OSError as error:
         raise TrivecError(f"{path} cannot be written: {error.strerror or error}") from error
 

@@ -10,6 +10,5 @@ from importlib.util import find_spec
 
 from trivec.errors import MissingExtraError
 
-for _module in ("torch", "safetensors"):
-    if find_spec(_module) is None:
-        raise MissingExtraError("train", _module)
+if find_spec("torch") is None:
+    raise MissingExtraError("train", "torch")

@@ -13,8 +13,10 @@ import torch
 from trivec.checkpoint import open_checkpoint
 from trivec.checkpoint.fingerprint import model_fingerprint
 from trivec.errors import DeviceError, MissingExtraError
+from trivec.part_files import remove_leftovers
 from trivec.tokenizer import M3Tokenizer
 from trivec.training.folder import (
+    WEIGHTS,
     check_model_folder,
     load_trainable,
     round_to_half,
@@ -110,6 +112,7 @@ def fine_tune(
             return examples.figures(model, settings.loss)
 
     run = RunFolder(out / RUN_FOLDER)
+    remove_leftovers(out / WEIGHTS)
     begin_or_resume(
         run,
         RunInputs(

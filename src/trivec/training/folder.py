@@ -9,22 +9,23 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
-from torch import Tensor, nn
 
-from trivec.checkpoint import StoredTensor, open_checkpoint
+from trivec.checkpoint import open_checkpoint
 from trivec.errors import TrivecError
 from trivec.model import M3Model
+from trivec.part_files import replacing
 from trivec.training.losses import HEADS
 from trivec.training.m3 import TrainableM3, pad_token_ids
+from trivec.training.weights import load_weights, save_weights
 
 logger = logging.getLogger(__name__)
 
+WEIGHTS = "model.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "sentencepiece.bpe.model")
 
 
@@ -52,13 +53,13 @@ def load_trainable(name_or_path: str | Path, heads: Sequence[str] = HEADS) -> Tr
         sparse="sparse" in heads or checkpoint.sparse_linear is not None,
         colbert="colbert" in heads or checkpoint.colbert_linear is not None,
     )
-    model.encoder.load_state_dict(_tensors(checkpoint.encoder))
+    load_weights(model.encoder, checkpoint.encoder)
     for name, linear, stored in (
         ("sparse", model.sparse_linear, checkpoint.sparse_linear),
         ("colbert", model.colbert_linear, checkpoint.colbert_linear),
     ):
         if linear is not None and stored is not None:
-            linear.load_state_dict(_tensors({"weight": stored.weight, "bias": stored.bias}))
+            load_weights(linear, {"weight": stored.weight, "bias": stored.bias})
         elif linear is not None:
             logger.warning("%s has no %s head: a new one is trained from chance", name_or_path, name)
     return model
@@ -83,21 +84,22 @@ def write_model_folder(
     """
     folder.mkdir(parents=True, exist_ok=True)
     dtype = torch.float16 if half else torch.float32
-    weights = folder / "model.safetensors"
-    save_file(_stored(model.encoder, dtype), weights, metadata={"format": "pt"})
-    weights.chmod(0o644)  # safetensors makes files that only their owner may read
+    save_weights(model.encoder, folder / WEIGHTS, half=half)
     for name, linear in (("sparse_linear.pt", model.sparse_linear), ("colbert_linear.pt", model.colbert_linear)):
         if linear is not None:
-            torch.save(_stored(linear, dtype), folder / name)
+            with replacing(folder / name) as part:
+                torch.save({key: value.detach().cpu().to(dtype) for key, value in linear.state_dict().items()}, part)
         else:
             (folder / name).unlink(missing_ok=True)  # of an earlier model: it would be taken for this one's
+    for name in TOKENIZER_FILES:
+        if (tokenizer_folder / name).is_file() and tokenizer_folder.resolve() != folder.resolve():
+            with replacing(folder / name) as part:
+                shutil.copyfile(tokenizer_folder / name, part)
     config = model.config.hugging_face("float16" if half else "float32")
     if fusion_weights is not None:
         config["trivec"] = {"fusion_weights": list(fusion_weights)}
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    for name in TOKENIZER_FILES:
-        if (tokenizer_folder / name).is_file() and tokenizer_folder.resolve() != folder.resolve():
-            shutil.copyfile(tokenizer_folder / name, folder / name)
+    with replacing(folder / "config.json") as part:  # the last, as no folder is a model without it
+        part.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def check_model_folder(model: TrainableM3, folder: Path, texts: Sequence[str], *, tolerance: float = 1e-4) -> float:
@@ -151,11 +153,3 @@ def round_to_half(model: TrainableM3) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(parameter.half().float())
-
-
-def _tensors(stored: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(np.array(tensor.float32())) for name, tensor in stored.items()}
-
-
-def _stored(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in module.state_dict().items()}

@@ -7,14 +7,16 @@ checkpoint. It knows tensors and numbers, not what they mean.
 from __future__ import annotations
 
 import csv
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
+
+from trivec.checkpoint.safetensors_file import read_safetensors
+from trivec.part_files import remove_leftovers, replacing
+from trivec.training.weights import load_weights, save_weights
 
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.safetensors"
@@ -57,12 +59,15 @@ class RunFolder:
     """Reads and writes the files of a run.
 
     Args:
-        path: The folder; it is created.
+        path: The folder; it is created. What a killed run had begun to write in it is removed: 6.8 GB of a checkpoint
+            at full size.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
+        for name in (CHECKPOINT, BEST):
+            remove_leftovers(path / name)
 
     def log(self, row: dict[str, str | float]) -> None:
         """Add a line to the step log."""
@@ -79,16 +84,14 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small file of the run."""
-        temporary = self.path / f".{name}.{os.getpid()}"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(self.path / name)
+        with replacing(self.path / name) as part:
+            part.write_text(text, encoding="utf-8")
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
         """Write the checkpoint that `resume` reads."""
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "progress": asdict(progress)}
-        temporary = self.path / f".{CHECKPOINT}.{os.getpid()}"
-        torch.save(state, temporary)
-        temporary.replace(self.path / CHECKPOINT)
+        with replacing(self.path / CHECKPOINT) as part:
+            torch.save(state, part)
 
     def resume(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
         """Load the checkpoint into model and optimiser, and cut the logs to its step.
@@ -112,13 +115,11 @@ class RunFolder:
 
     def save_best(self, model: nn.Module) -> None:
         """Write the model's weights as the best so far."""
-        temporary = self.path / f".{BEST}.{os.getpid()}"
-        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
-        temporary.replace(self.path / BEST)
+        save_weights(model, self.path / BEST)
 
     def load_best(self, model: nn.Module) -> None:
         """Load the best weights into the model."""
-        model.load_state_dict(load_file(self.path / BEST))
+        load_weights(model, read_safetensors(self.path / BEST))
 
 
 def _append(file: Path, row: dict[str, Any]) -> None:
@@ -145,12 +146,10 @@ def _rows(file: Path) -> list[dict[str, str]]:
 
 
 def _write(file: Path, columns: list[str], rows: list[dict[str, str]]) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    with temporary.open("w", newline="", encoding="utf-8") as lines:
+    with replacing(file) as part, part.open("w", newline="", encoding="utf-8") as lines:
         writer = csv.DictWriter(lines, columns)
         writer.writeheader()
         writer.writerows(rows)
-    temporary.replace(file)
 
 
 def _cut(file: Path, last_step: int) -> None:

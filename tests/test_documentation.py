@@ -1,0 +1,140 @@
+"""Every code block of README.md and docs/*.md runs by itself, in a folder of its own.
+
+`BAAI/bge-m3` is replaced by `nano` in all of them. Beside the block, the folder holds what a reader brings: a model and
+files of the names in `readers_files`. A block that cannot run here has a comment before it, `<!-- not run: REASON -->`, which
+the rendered page does not show. Left out is docs/performance.md: its blocks are benchmarks, which take hours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted(set((ROOT / "docs").glob("*.md")) - {ROOT / "docs" / "performance.md"})]
+FENCED = re.compile(r"^(?:<!-- not run: (?P<why>.+) -->\n)?```(?P<language>.*)\n(?P<code>(?:.*\n)*?)```$", re.MULTILINE)
+RUNS = {"python": [sys.executable], "sh": ["bash", "-eu"]}
+# What a block needs that `pip install '.[dev]'` does not bring.
+NEEDS_TORCH = re.compile(r"trivec train|trivec\.training")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A code block: where it is, in which language, and why it is not run (None if it is)."""
+
+    page: Path
+    line: int
+    language: str
+    code: str
+    why_not: str | None
+
+    def __str__(self) -> str:
+        return f"{self.page.name}:{self.line}{'-train' if NEEDS_TORCH.search(self.code) else ''}"
+
+
+def blocks_of(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(page, text.count("\n", 0, found.start()) + 1, found["language"], found["code"], found["why"])
+        for found in FENCED.finditer(text)
+    ]
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+RUN = [block for block in BLOCKS if block.language in RUNS and block.why_not is None]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_is_fenced_and_in_a_language_that_is_run_or_data(page: Path):
+    text = page.read_text(encoding="utf-8")
+    assert {block.language for block in blocks_of(page)} <= {*RUNS, "json"}
+    prose = FENCED.sub("", text)
+    assert "```" not in prose
+    assert "<!-- not run" not in prose, "the comment must stand on the line before its block"
+    assert [line for line in prose.splitlines() if re.match(r" {4,}\S", line)] == []
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "json"], ids=str)
+def test_json_is_json(block: Block):
+    assert json.loads(block.code)
+
+
+def test_few_blocks_are_not_run():
+    left_out = [block for block in BLOCKS if block.why_not is not None]
+    assert len(left_out) < len(RUN)
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.why_not], ids=str)
+def test_blocks_that_are_not_run_are_at_least_code(block: Block):
+    if block.language == "python":
+        compile(block.code, str(block), "exec")
+    else:
+        subprocess.run(["bash", "-n"], input=block.code, text=True, check=True)
+
+
+def test_examples_in_python_and_in_the_shell_do_not_share_a_database():
+    for page in PAGES:
+        used = {
+            language: {name for block in blocks_of(page) if block.language == language for name in databases(block)}
+            for language in RUNS
+        }
+        assert used["python"] & used["sh"] == set()
+
+
+def databases(block: Block) -> list[str]:
+    return re.findall(r"[\w./-]+\.db\b", block.code)
+
+
+@pytest.fixture
+def readers_files(tmp_path: Path) -> Path:
+    """A folder with a model and files such as a reader has."""
+    with as_file(files("trivec") / "data" / "nano") as nano:
+        shutil.copytree(nano, tmp_path / "my-model")
+    for name, subject in (
+        ("pairs", "bridge"),
+        ("held_out", "tower"),
+        ("questions", "castle"),
+        ("test", "church"),
+        ("dev", "harbour"),
+    ):
+        rows = [
+            {"query": f"When was the {subject} in {place} built?", "pos": [f"The {subject} in {place} is of {year}."]}
+            for year, place in enumerate(("York", "Bern", "Lund", "Pisa"), start=1700)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    passages = [{"id": str(i), "text": f"The wall around town {i} is old."} for i in range(8)]
+    (tmp_path / "passages.jsonl").write_text("".join(json.dumps(row) + "\n" for row in passages), encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", RUN, ids=str)
+def test_the_block_runs(block: Block, readers_files: Path, tmp_path_factory: pytest.TempPathFactory):
+    if NEEDS_TORCH.search(block.code) and find_spec("torch") is None:
+        pytest.skip("needs torch: pip install 'trivec[train]'")
+    script = tmp_path_factory.mktemp("block") / "block"
+    script.write_text(block.code.replace("BAAI/bge-m3", "nano"), encoding="utf-8")
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    done = subprocess.run(
+        [*RUNS[block.language], str(script)],
+        cwd=readers_files,
+        env={**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    assert "warning" not in done.stderr.lower(), done.stderr
