@@ -204,7 +204,7 @@ def test_nothing_to_compare_is_said_before_the_model_loads(tmp_path, capsys):
 def test_where_auto_means_fp32_what_works_is_named(int8, remedy, tiny_checkpoint, tmp_path, capsys, monkeypatch):
     # A processor without bfloat16, as this one may have it.
     monkeypatch.setattr(processor, "has_bf16", lambda: False)
-    monkeypatch.setattr(processor, "has_int8", lambda: int8)
+    monkeypatch.setattr(processor, "offers_int8", lambda: int8)
     monkeypatch.setattr(options, "load_model", lambda name, *_: M3Model.load(name, precision="fp32"))
     assert run(["verify", str(tiny_checkpoint), "--texts", str(texts_file(tmp_path, "txt"))]) == 1
     assert f"auto means fp32 here, which leaves nothing to compare: {remedy}" in capsys.readouterr().err

@@ -147,7 +147,8 @@ class NativeEngine:
 def _normalized(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     # As torch.nn.functional.normalize does.
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, np.maximum(lengths, np.float32(1e-12)), dtype=np.float32)
+    normalized: npt.NDArray[np.float32] = np.divide(vectors, np.maximum(lengths, np.float32(1e-12)), dtype=np.float32)
+    return normalized
 
 
 def _prepared_weights(
