@@ -17,7 +17,7 @@ from random_checkpoint import write_random_checkpoint
 from sample_texts import SENTENCES
 from trivec.cli.app import run
 from trivec.engines import processor
-from trivec.engines.processor import has_int8
+from trivec.engines.processor import offers_int8
 
 TEXTS = [text for language in SENTENCES.values() for text in language]
 
@@ -203,7 +203,7 @@ def test_info(trivec_command, tiny_checkpoint):
     assert (facts["hidden_size"], facts["layers"], facts["heads"]["sparse_linear"]) == (32, 2, [1, 32])
     assert facts["precision"] in ("fp32", "bf16")
     assert "AMX" in facts["precision_because"]
-    assert facts["int8"].startswith("only if asked for" if has_int8() else "refused")
+    assert facts["int8"].startswith("only if asked for" if offers_int8() else "refused")
     code, out, _ = trivec_command("info", tiny_checkpoint)
     assert f"{facts['parameters']:,}" in out
 
@@ -340,12 +340,22 @@ def test_short_work_shows_no_progress_bar_on_a_terminal(notes, tiny_checkpoint, 
     [
         (True, "Linux", "only if asked for: the processor multiplies"),
         (True, "Darwin", "only if asked for: the processor multiplies"),
-        (False, "Linux", "refused: the processor does not multiply"),
+        (False, "Linux", "refused: the processor does not multiply.* and there are no kernels"),
         (False, "Windows", "refused: .* cannot be asked on this system"),
     ],
 )
 def test_info_says_of_int8_what_is_known(natively, system, said, tiny_checkpoint, capsys, monkeypatch):
     monkeypatch.setattr(processor, "has_int8", lambda: natively)
+    monkeypatch.setattr(processor, "missing_for_native", lambda: "there are no kernels")
     monkeypatch.setattr(platform, "system", lambda: system)
     assert run(["info", str(tiny_checkpoint), "--json"]) == 0
     assert re.match(said, json.loads(capsys.readouterr().out)["int8"])
+
+
+def test_info_says_what_int8_is_where_only_the_native_engine_has_it(tiny_checkpoint, capsys, monkeypatch):
+    monkeypatch.setattr(processor, "has_int8", lambda: False)
+    monkeypatch.setattr(processor, "missing_for_native", lambda: None)
+    assert run(["info", str(tiny_checkpoint), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["int8"] == "only if asked for: the native engine multiplies 8-bit weights with AVX2"
+    assert facts["engine"] in ("openvino", "native")

@@ -25,10 +25,10 @@ from trivec import M3Model
 from trivec.cache_folder import default_cache_folder
 from trivec.checkpoint import Checkpoint, StoredTensor, converted_cache, digests, open_checkpoint
 from trivec.checkpoint.converted_cache import Cleared, ConvertedCache
-from trivec.engines.processor import has_int8
+from trivec.engines.processor import offers_int8
 
 Tensors = Iterator[tuple[str, StoredTensor]]
-needs_int8 = pytest.mark.skipif(not has_int8(), reason="this processor does not multiply 8-bit numbers natively")
+needs_int8 = pytest.mark.skipif(not offers_int8(), reason="no engine computes in int8 here")
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="needs signals and limits of POSIX")
 
 

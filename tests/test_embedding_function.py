@@ -11,7 +11,7 @@ import pytest
 
 from sample_texts import SENTENCES
 from trivec import BGEM3EmbeddingFunction, M3Model
-from trivec.engines.processor import has_int8
+from trivec.engines.processor import offers_int8
 from trivec.errors import DeviceError, MissingHeadError, TrivecError
 
 TEXTS = [text for texts in SENTENCES.values() for text in texts]
@@ -149,7 +149,7 @@ def test_closing_gives_the_model_back(tiny_checkpoint: Path) -> None:
         function(TEXTS)
 
 
-@pytest.mark.skipif(not has_int8(), reason="this processor does not multiply 8-bit numbers natively")
+@pytest.mark.skipif(not offers_int8(), reason="no engine computes in int8 here")
 @pytest.mark.parametrize("use_cache", [True, False])
 def test_the_cache_of_converted_weights_can_be_switched_off(
     use_cache: bool, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -13,21 +13,23 @@ from trivec.errors import DeviceError, MissingExtraError
 
 
 @pytest.mark.parametrize("device", [None, "cpu", "CPU", ["cpu"], ("cpu", "cpu"), []])
-@pytest.mark.parametrize("engine", ["auto", "openvino"])
-def test_the_cpu_is_openvinos(engine: str, device: object) -> None:
-    assert choose_engine(engine, device) == ("openvino", ["cpu"])
+@pytest.mark.parametrize("engine", ["auto", "openvino", "native"])
+def test_the_cpu_needs_no_torch(engine: str, device: object) -> None:
+    assert choose_engine(engine, device) == (engine, ["cpu"])
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:", "cuda:-1", "gpu", "", 0, ["cpu", None]])
-@pytest.mark.parametrize("engine", ["auto", "openvino", "torch"])
+@pytest.mark.parametrize("engine", ["auto", "openvino", "native", "torch"])
 def test_what_is_no_device(engine: str, device: object) -> None:
     with pytest.raises(DeviceError, match=r"device=.* is not to be had: give 'cpu', 'cuda'"):
         choose_engine(engine, device)
 
 
-def test_openvino_has_no_gpu(tiny_checkpoint: Path) -> None:
+def test_cpu_engines_have_no_gpu(tiny_checkpoint: Path) -> None:
     with pytest.raises(DeviceError, match=r"device='cuda:0': the OpenVINO engine computes on 'cpu'"):
         M3Model.load(tiny_checkpoint, device="cuda:0", engine="openvino")
+    with pytest.raises(DeviceError, match=r"device='cuda:0': the native engine computes on 'cpu'"):
+        M3Model.load(tiny_checkpoint, device="cuda:0", engine="native")
     with pytest.raises(DeviceError, match='precision="fp16" is for GPUs'):
         M3Model.load(tiny_checkpoint, precision="fp16")
     with pytest.raises(DeviceError, match='precision="fp16" is for GPUs'):
@@ -35,7 +37,7 @@ def test_openvino_has_no_gpu(tiny_checkpoint: Path) -> None:
 
 
 def test_what_is_no_engine() -> None:
-    with pytest.raises(ValueError, match="engine='onnx' is not one of 'auto', 'openvino', 'torch'"):
+    with pytest.raises(ValueError, match="engine='onnx' is not one of 'auto', 'openvino', 'native', 'torch'"):
         M3Model.load("nowhere", engine="onnx")
 
 

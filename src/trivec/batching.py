@@ -38,3 +38,25 @@ def plan_batches(lengths: npt.NDArray[np.integer], token_budget: int) -> list[np
         batches.append(order[batch_of_end[end] : end])
         end = batch_of_end[end]
     return batches[::-1]
+
+
+def plan_flat_batches(lengths: npt.NDArray[np.integer], token_budget: int) -> list[npt.NDArray[np.intp]]:
+    """Split texts into batches for an engine that does not pad: the longest first, each filled up.
+
+    Args:
+        lengths: Tokens of each text, (n,).
+        token_budget: Most tokens of a batch; a longer text makes a batch of its own.
+
+    Returns:
+        As `plan_batches`.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches: list[list[np.intp]] = []
+    room = 0
+    for text in order:
+        if lengths[text] > room:
+            batches.append([])
+            room = token_budget
+        batches[-1].append(text)
+        room -= int(lengths[text])
+    return [np.array(batch, np.intp) for batch in batches]

@@ -109,9 +109,10 @@ class M3Model:
             name_or_path: Folder in BAAI/bge-m3's layout, hub id, or "nano" for the bundled demonstration model.
             device: "cpu", "cuda", "cuda:1" (a number), "mps", or a list of these to split the texts among. None is the
                 CPU, or with `engine="torch"` the first GPU if there is one.
-            engine: "openvino" (CPU), "torch" (GPUs, extra `[cuda]`; the CPU as well), or "auto": OpenVINO on the CPU,
-                torch elsewhere.
-            precision: "fp32" (exact), "bf16", "fp16" (torch only), "int8" (OpenVINO only; fastest, least exact:
+            engine: "openvino" (CPU), "native" (x86-64 CPUs, in fp32 and int8), "torch" (GPUs, extra `[cuda]`; the CPU
+                as well), or "auto": torch on anything but the CPU, there OpenVINO, or the native engine where the
+                processor has AVX2 and nothing newer.
+            precision: "fp32" (exact), "bf16", "fp16" (torch only), "int8" (not torch; fastest, least exact:
                 `trivec verify --texts` says how much), or "auto": bf16 where the processor or GPU has native
                 instructions for it; without, fp16 on a GPU and fp32 on a CPU.
             max_length: Most tokens of a text that are read; the model's own limit if None (8192 for BGE-M3).
@@ -119,7 +120,7 @@ class M3Model:
             revision: Branch, tag or commit on the hub.
             local_files_only: Never ask the hub.
             num_threads: Threads to compute with on the CPU, for torch those of the whole process; every core if None.
-            use_cache: Keep the weights as OpenVINO has them in bf16 or int8 on disk, so that the next load is quick.
+            use_cache: Keep the weights converted to bf16 or int8 on disk, so that the next load is quick.
 
         Raises:
             CheckpointError: The model cannot be found or a file of it is unusable.

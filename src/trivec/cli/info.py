@@ -43,7 +43,7 @@ def info(
 
 def _facts(model: str, revision: str | None, offline: bool) -> dict[str, Any]:
     from trivec.checkpoint import open_checkpoint
-    from trivec.engines.processor import cpu_precision
+    from trivec.engines.processor import choose_for_cpu
     from trivec.tokenizer import M3Tokenizer
 
     checkpoint = open_checkpoint(model, revision=revision, local_files_only=offline)
@@ -54,7 +54,7 @@ def _facts(model: str, revision: str | None, offline: bool) -> dict[str, Any]:
     tensors = [*checkpoint.encoder.values(), *head_tensors]
     files = [*checkpoint.weight_files, checkpoint.tokenizer_file, checkpoint.folder / "config.json"]
     files += [checkpoint.folder / f"{name}.pt" for name in head_shapes]
-    precision = cpu_precision("auto")
+    choice = choose_for_cpu("auto")
     return {
         "folder": str(checkpoint.folder),
         "files": {file.name: file.stat().st_size for file in files},
@@ -67,23 +67,26 @@ def _facts(model: str, revision: str | None, offline: bool) -> dict[str, Any]:
         "heads": head_shapes,
         "stored_as": sorted({tensor.dtype for tensor in tensors}),
         "parameters": sum(math.prod(tensor.shape) for tensor in tensors),
-        "precision": precision,
-        "precision_because": (
-            "the processor multiplies bfloat16 natively (AMX or AVX512-BF16)"
-            if precision == "bf16"
-            else "the processor has neither AMX nor AVX512-BF16"
-        ),
+        "precision": choice.precision,
+        "precision_because": choice.because,
+        "engine": choice.engine,
         "int8": _int8(),
     }
 
 
 def _int8() -> str:
-    from trivec.engines.processor import has_int8
+    from trivec.engines.processor import has_int8, missing_for_native
 
     if has_int8():
         return "only if asked for: the processor multiplies 8-bit numbers natively"
+    missing = missing_for_native()
+    if missing is None:
+        return "only if asked for: the native engine multiplies 8-bit weights with AVX2"
     if platform.system() == "Linux":
-        return "refused: the processor does not multiply 8-bit numbers natively (it has neither AMX nor VNNI)"
+        return (
+            "refused: the processor does not multiply 8-bit numbers natively (it has neither AMX nor VNNI), and "
+            f"{missing}"
+        )
     return "refused: whether the processor multiplies 8-bit numbers natively cannot be asked on this system"
 
 

@@ -46,6 +46,7 @@ class Engine(str, Enum):
 
     auto = "auto"
     openvino = "openvino"
+    native = "native"
     torch = "torch"
 
 
@@ -63,7 +64,9 @@ Device = Annotated[
 ]
 EngineOption = Annotated[
     Engine,
-    typer.Option(help="openvino (CPU), torch (GPUs), or auto: as the device calls for.", rich_help_panel="Model"),
+    typer.Option(
+        help="openvino or native (CPU), torch (GPUs), or auto: what computes fastest there.", rich_help_panel="Model"
+    ),
 ]
 Revision = Annotated[
     str | None, typer.Option(help="Branch, tag or commit of a Hugging Face model.", rich_help_panel="Model")

@@ -114,13 +114,13 @@ def verify(
 
 def _other_precisions(device: str | None, engine: options.Engine) -> str:
     """Say which precisions but fp32 would be measured rather than refused."""
-    from trivec.engines.processor import has_bf16, has_int8
+    from trivec.engines.processor import has_bf16, offers_int8
     from trivec.engines.selection import choose_engine
 
     kind, _ = choose_engine(engine.value, device.split(",") if device else None)
     if kind == "torch":  # which computes in bf16 too, but not on every GPU
         return "to measure another precision pass --precision fp16"
-    there = [name for name, has in (("bf16", has_bf16), ("int8", has_int8)) if has()]
+    there = [name for name, has in (("bf16", has_bf16), ("int8", offers_int8)) if has()]
     if there:
         return f"to measure another precision pass --precision {' or '.join(there)}"
     return "this processor computes in fp32 alone"

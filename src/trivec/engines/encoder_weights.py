@@ -16,10 +16,12 @@ from trivec.checkpoint import Checkpoint, StoredTensor
 from trivec.checkpoint.tensors import release_pages
 
 WORD_EMBEDDINGS = "embeddings.word_embeddings.weight"
+POSITIONS = "embeddings.position_embeddings.weight"
+TYPES = "embeddings.token_type_embeddings.weight"
 # What is looked up or added once for the whole encoder; the rest of `embeddings.` is the word table.
 _EMBEDDING_PARTS = (
-    "embeddings.position_embeddings.weight",
-    "embeddings.token_type_embeddings.weight",
+    POSITIONS,
+    TYPES,
     "embeddings.LayerNorm.weight",
     "embeddings.LayerNorm.bias",
 )
@@ -29,7 +31,7 @@ _NORMS = ("attention.output.LayerNorm", "output.LayerNorm")
 # The four matrix products of a layer.
 QKV, ATTENDED, INNER, OUTER = "attention.self.qkv", "attention.output.dense", "intermediate.dense", "output.dense"
 PRODUCTS = (QKV, ATTENDED, INNER, OUTER)
-_PRODUCT_WEIGHTS = {f"{product}.weight" for product in PRODUCTS}
+PRODUCT_WEIGHTS = {f"{product}.weight" for product in PRODUCTS}
 
 
 def exact_layer(tensors: Mapping[str, StoredTensor], layer: int) -> dict[str, npt.NDArray[np.float32]]:
@@ -61,7 +63,7 @@ def encoder_weights(checkpoint: Checkpoint, precision: str) -> Iterator[tuple[st
     yield from embedding_weights(checkpoint, halve=precision != "fp32")
     for layer in range(checkpoint.config.num_layers):
         for name, values in exact_layer(checkpoint.encoder, layer).items():
-            rounded = precision == "bf16" and name in _PRODUCT_WEIGHTS
+            rounded = precision == "bf16" and name in PRODUCT_WEIGHTS
             yield f"encoder.layer.{layer}.{name}", to_bfloat16(values) if rounded else StoredTensor(values, "F32")
         if precision != "fp32":  # otherwise they are about to be read again
             release_pages(checkpoint.encoder.values())

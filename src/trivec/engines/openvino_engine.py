@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,10 +21,10 @@ from trivec.engines import EncodedBatch, Heads
 from trivec.engines.encoder_weights import WORD_EMBEDDINGS, encoder_weights
 from trivec.engines.openvino_graph import encoder_graph, encoder_inputs, token_vectors_graph
 from trivec.engines.openvino_runtime import ov
-from trivec.engines.processor import cpu_precision, has_bf16
+from trivec.engines.processor import choose_for_cpu, has_bf16
 from trivec.engines.quantization import quantized_encoder_weights
+from trivec.engines.raw_outputs import RawOutputs, encoded_batch
 from trivec.errors import TrivecError
-from trivec.sparse import pool_lexical_weights
 from trivec.tokenizer import M3Tokenizer
 
 # Most tokens of a batch: with more, what the products hand on no longer fits the processor's caches. (Measured:
@@ -33,15 +32,6 @@ from trivec.tokenizer import M3Tokenizer
 MOST_TOKENS = 1024
 # The whole graph is written for its precision; the hint lets OpenVINO fuse bfloat16 further.
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-
-
-@dataclass(frozen=True)
-class _RawOutputs:
-    """What the heads gave, without padding: (n, dim), and a (tokens,) and a (tokens - 1, dim) array a text."""
-
-    dense: npt.NDArray[np.float32] | None
-    weights: list[npt.NDArray[np.float32]] | None
-    vectors: list[npt.NDArray[np.float32]] | None
 
 
 class OpenVINOEngine:
@@ -67,7 +57,7 @@ class OpenVINOEngine:
         Raises:
             DeviceError: The processor cannot compute in `precision`.
         """
-        self.precision = cpu_precision(precision)
+        self.precision = choose_for_cpu(precision, "openvino").precision
         self._checkpoint = checkpoint
         self._vocabulary_size = tokenizer.vocabulary_size
         self._unused_ids = tuple(tokenizer.unused_ids)
@@ -108,7 +98,7 @@ class OpenVINOEngine:
         pad = self._checkpoint.config.pad_token_id
         all_inputs = (encoder_inputs(of_batch, words, pad) for of_batch in texts)
         inputs: list[npt.NDArray[Any]] | None = next(all_inputs)
-        raw = _RawOutputs(None, None, None)
+        raw = RawOutputs(None, None, None)
         for number, batch in enumerate(texts):
             with self._lock:
                 self._require_open()
@@ -136,7 +126,7 @@ class OpenVINOEngine:
         finally:
             self._encoder.wait()
 
-    def _run_heads(self, heads: Heads, lengths: Sequence[int]) -> _RawOutputs:
+    def _run_heads(self, heads: Heads, lengths: Sequence[int]) -> RawOutputs:
         """Run the heads, in float32, on the hidden states just computed.
 
         Dense: the hidden state of `<s>`. Sparse: relu(w . h + b), a weight per token. (M3-Embedding, arXiv 2402.03216,
@@ -163,18 +153,10 @@ class OpenVINOEngine:
             request.infer()
             computed = request.get_output_tensor().data
             vectors = [v[: n - 1].copy() for v, n in zip(computed, lengths, strict=True)]
-        return _RawOutputs(dense, weights, vectors)
+        return RawOutputs(dense, weights, vectors)
 
-    def _encoded(self, token_ids: Sequence[npt.NDArray[np.int32]], raw: _RawOutputs) -> EncodedBatch:
-        for values in (raw.dense, *(raw.weights or ()), *(raw.vectors or ())):
-            if values is not None and not np.isfinite(values).all():
-                raise TrivecError(
-                    f"{self._checkpoint.folder} is damaged: its weights give vectors that are not finite numbers"
-                )
-        sparse = None
-        if raw.weights is not None:
-            sparse = pool_lexical_weights(token_ids, raw.weights, self._vocabulary_size, self._unused_ids)
-        return EncodedBatch(raw.dense, sparse, raw.vectors)
+    def _encoded(self, token_ids: Sequence[npt.NDArray[np.int32]], raw: RawOutputs) -> EncodedBatch:
+        return encoded_batch(token_ids, raw, self._checkpoint.folder, self._vocabulary_size, self._unused_ids)
 
     def close(self) -> None:
         """Give the compiled graphs' memory back."""

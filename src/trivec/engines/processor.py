@@ -1,4 +1,4 @@
-"""What this processor computes fast, and which precision that makes `auto`. Knows nothing about models.
+"""What this processor computes fast, and which precision and engine that makes `auto`. Knows nothing about models.
 
 Machines differ in what they choose, and a test suite sees one machine only. For it, the environment variable
 TRIVEC_PROCESSOR_CLASS names a class of processors: what that class lacks is then taken as lacking here too. It only
@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 import platform
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from trivec.engines.native.library import is_built
 from trivec.engines.openvino_runtime import ov
 from trivec.errors import DeviceError
 
@@ -20,34 +22,107 @@ PROCESSOR_CLASS = "TRIVEC_PROCESSOR_CLASS"
 _CLASSES = {
     "arm": {"int8"},
     "avx2": {"avx2"},
-    "avx512_vnni": {"avx2", "int8"},
-    "avx512_bf16": {"avx2", "int8", "bf16"},
-    "amx": {"avx2", "int8", "bf16"},
+    "avx512_vnni": {"avx2", "avx512", "int8"},
+    "avx512_bf16": {"avx2", "avx512", "int8", "bf16"},
+    "amx": {"avx2", "avx512", "int8", "bf16"},
 }
 # Linux' names of the instructions that multiply 8-bit numbers and add up in 32 bits, on x86 and ARM.
 _INT8_PRODUCTS = {"amx_int8", "avx512_vnni", "avx_vnni", "asimddp"}
+_BECAUSE_FP32 = "the processor has neither AMX nor AVX512-BF16"
 
 
-def cpu_precision(wanted: str) -> str:
-    """What `wanted` ("auto", "fp32", "bf16" or "int8") means on this processor: "fp32", "bf16" or "int8".
+@dataclass(frozen=True)
+class CpuChoice:
+    """How this processor computes.
+
+    Attributes:
+        engine: "openvino" or "native".
+        precision: "fp32", "bf16" or "int8".
+        because: Why, in words that go on after "because".
+    """
+
+    engine: str
+    precision: str
+    because: str
+
+
+def choose_for_cpu(precision: str, engine: str = "auto") -> CpuChoice:
+    """Decide what a precision and engine mean on this processor.
 
     "auto" is bf16 where the processor multiplies bfloat16 natively (AMX or AVX512-BF16), else fp32; int8 is never
-    chosen unasked.
+    chosen unasked. The engine is OpenVINO, but on x86-64 with AVX2 and nothing newer the native one: for int8 because
+    OpenVINO's is slower than its float32 there, for fp32 because it is the faster of two exact ones.
+
+    Args:
+        precision: "auto", "fp32", "bf16" or "int8".
+        engine: "auto", "openvino" or "native".
 
     Raises:
-        DeviceError: The processor has no instructions for what is asked for.
+        DeviceError: The processor, or the engine asked for, cannot compute in that precision.
     """
-    if wanted == "bf16" and not has_bf16():
+    if engine == "native" and (missing := missing_for_native()):
+        raise DeviceError(f'engine="native" is not to be had: {missing}')
+    if precision == "auto":
+        if engine == "native" or not has_bf16():
+            return replace(choose_for_cpu("fp32", engine), because=_BECAUSE_FP32)
+        return CpuChoice("openvino", "bf16", "the processor multiplies bfloat16 natively (AMX or AVX512-BF16)")
+    if precision == "bf16":
+        if engine == "native":
+            raise DeviceError('precision="bf16": the native engine computes in "fp32" and "int8"')
+        if not has_bf16():
+            raise DeviceError(
+                'precision="bf16" needs a processor with AMX or AVX512-BF16, which this one lacks: use "fp32" or "auto"'
+            )
+        return CpuChoice("openvino", "bf16", "it is asked for")
+    if precision == "int8":
+        return _choose_for_int8(engine)
+    if engine == "native" or (engine == "auto" and _native_is_faster() and not missing_for_native()):
+        return CpuChoice("native", "fp32", "it is asked for")
+    return CpuChoice("openvino", "fp32", "it is asked for")
+
+
+def _choose_for_int8(engine: str) -> CpuChoice:
+    if engine != "native" and has_int8():
+        return CpuChoice("openvino", "int8", "the processor multiplies 8-bit numbers natively")
+    if engine == "openvino":
         raise DeviceError(
-            'precision="bf16" needs a processor with AMX or AVX512-BF16, which this one lacks: use "fp32" or "auto"'
+            'precision="int8" with engine="openvino" needs a processor with AMX or VNNI, which this one lacks: use '
+            'engine="auto"'
         )
-    if wanted == "int8" and not has_int8():
+    if missing := missing_for_native():
         raise DeviceError(
-            'precision="int8" needs a processor with AMX or VNNI, which this one lacks: use "fp32" or "auto"'
+            f'precision="int8" needs a processor with AMX or VNNI, which this one lacks, or the native engine, and '
+            f'{missing}; use "fp32" or "auto"'
         )
-    if wanted == "auto":
-        return "bf16" if has_bf16() else "fp32"
-    return wanted
+    return CpuChoice(
+        "native",
+        "int8",
+        "the native engine multiplies 8-bit weights with AVX2"
+        + ("" if has_int8() else ", as the processor has neither AMX nor VNNI"),
+    )
+
+
+def offers_int8() -> bool:
+    """Whether some engine computes in int8 here."""
+    return has_int8() or not missing_for_native()
+
+
+def missing_for_native() -> str | None:
+    """Why the native engine cannot be used here; None if it can."""
+    if not (_class_has("avx2") and {"avx2", "fma"} <= (_linux_flags() or set())):
+        return "the native engine is for x86-64 with AVX2 and FMA, under Linux"
+    if not is_built():
+        return (
+            "this trivec was built without the native engine's kernels: with a C compiler at hand (Debian, Ubuntu: "
+            "apt install gcc), install it from its source again"
+        )
+    return None
+
+
+def _native_is_faster() -> bool:
+    """Whether OpenVINO has nothing but AVX2 to compute in float32 with."""
+    flags = _linux_flags() or set()
+    return not has_bf16() and not ("avx512f" in flags and _class_has("avx512"))
 
 
 def has_bf16() -> bool:
@@ -56,7 +131,7 @@ def has_bf16() -> bool:
 
 
 def has_int8() -> bool:
-    """Whether the processor multiplies 8-bit numbers natively, as far as the system can be asked.
+    """Whether the processor multiplies 8-bit numbers natively, as OpenVINO needs, as far as the system can be asked.
 
     Without such instructions full-range 8-bit products may overflow, so where Linux cannot be asked only what is sure
     to have them counts: ARM64, and x86 with bfloat16, which came later.
@@ -86,3 +161,31 @@ def _class_has(instructions: str) -> bool:
     if name not in _CLASSES:
         raise DeviceError(f"{PROCESSOR_CLASS}={name!r} is not one of {', '.join(_CLASSES)}")
     return instructions in _CLASSES[name]
+
+
+def available_cores() -> int:
+    """How many cores this process may use: those it is bound to, hyperthreads counted once, within its container's."""
+    try:
+        allowed = os.sched_getaffinity(0)
+    except AttributeError:  # no Linux
+        return os.cpu_count() or 1
+    cores = {_siblings(number) for number in allowed}
+    return max(1, min(len(cores), _container_share()))
+
+
+def _siblings(number: int) -> str:
+    """The hyperthreads of the core that has the hyperthread `number`, in Linux' words."""
+    path = Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list")
+    try:
+        return path.read_text(encoding="ascii")
+    except OSError:
+        return str(number)
+
+
+def _container_share() -> int:
+    """How many cores' time a container grants, rounded up; very many if it sets no limit."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return -(-int(quota) // int(period))
+    except (OSError, ValueError):  # no container, or "max"
+        return 1 << 20

@@ -57,7 +57,7 @@ class Channels:
 
 
 def quantized_encoder_weights(
-    checkpoint: Checkpoint, tokenizer: M3Tokenizer, properties: Mapping[str, Any]
+    checkpoint: Checkpoint, tokenizer: M3Tokenizer, properties: Mapping[str, Any], *, exact_activations: bool = False
 ) -> Iterator[tuple[str, StoredTensor]]:
     """Yield the encoder's tensors for int8, layer after layer.
 
@@ -65,6 +65,7 @@ def quantized_encoder_weights(
         checkpoint: The opened model folder. What is done with is dropped from memory on the way.
         tokenizer: Its tokenizer.
         properties: OpenVINO's, for the runs that measure: its number of threads.
+        exact_activations: Whether the engine rounds weights only: then what that alone costs decides what is kept.
 
     Yields:
         As `encoder_weights` does, but a product's `weight` is int8 with a `weight_scale` (out,), or bfloat16, and QKV,
@@ -83,7 +84,7 @@ def quantized_encoder_weights(
         moved = _moved_layer(exact, channels, norm_weight, norm_bias)
         rounded = _rounded_layer(moved, kept=())
         for number in range(1, len(_KEEP_FIRST) + 1):
-            if probe.error(rounded) <= _LARGEST_ERROR:
+            if probe.error(_widened(rounded) if exact_activations else rounded) <= _LARGEST_ERROR:
                 break
             rounded = _rounded_layer(moved, kept=_KEEP_FIRST[:number])
         for key, tensor in rounded.items():
@@ -143,3 +144,12 @@ def _rounded_layer(moved: Mapping[str, Array], kept: Sequence[str]) -> dict[str,
             rounded[f"{product}.weight"] = StoredTensor(steps, "I8")
             rounded[f"{product}.weight_scale"] = StoredTensor(scale, "F32")
     return rounded
+
+
+def _widened(rounded: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """The same numbers in float32, so that a layer is computed with rounded weights and exact activations."""
+    widened = dict(rounded)
+    for key, tensor in rounded.items():
+        if tensor.dtype == "I8":
+            widened[key] = StoredTensor(tensor.float32() * rounded[f"{key}_scale"].float32()[:, None], "F32")
+    return widened

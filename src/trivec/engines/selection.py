@@ -15,7 +15,8 @@ from trivec.engines import Engine
 from trivec.errors import DeviceError, MissingExtraError
 from trivec.tokenizer import M3Tokenizer
 
-ENGINES = ("auto", "openvino", "torch")
+ENGINES = ("auto", "openvino", "native", "torch")
+_ON_CPU = ("openvino", "native")
 _DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 
 
@@ -23,12 +24,13 @@ def choose_engine(engine: str, device: str | Sequence[str] | None) -> tuple[str,
     """Decide which engine is meant, and make sure that its devices are there.
 
     Args:
-        engine: "auto", "openvino" or "torch". "auto" is OpenVINO on the CPU and torch on anything else.
+        engine: "auto", "openvino", "native" or "torch". "auto" is torch on anything but the CPU, and on the CPU stays
+            "auto": which of the two it is there depends on the precision (`processor.choose_for_cpu`).
         device: A device's name, several of them, or None for the engine's own choice: the CPU, but for "torch" the
             first GPU if there is one.
 
     Returns:
-        "openvino" or "torch", and the names of at least one device.
+        "auto", "openvino", "native" or "torch", and the names of at least one device.
 
     Raises:
         ValueError: There is no such engine.
@@ -42,10 +44,11 @@ def choose_engine(engine: str, device: str | Sequence[str] | None) -> tuple[str,
     for name, wanted in zip(names, given, strict=True):
         if not _DEVICE.fullmatch(name):
             raise DeviceError(f"device={wanted!r} is not to be had: give 'cpu', 'cuda', 'cuda:0' (a number) or 'mps'")
-        if engine == "openvino" and name != "cpu":
-            raise DeviceError(f"device={wanted!r}: the OpenVINO engine computes on 'cpu'; use engine=\"torch\"")
-    if engine == "openvino" or (engine == "auto" and set(names) <= {"cpu"}):
-        return "openvino", ["cpu"]
+        if engine in _ON_CPU and name != "cpu":
+            called = "OpenVINO" if engine == "openvino" else engine
+            raise DeviceError(f"device={wanted!r}: the {called} engine computes on 'cpu'; use engine=\"torch\"")
+    if engine in _ON_CPU or (engine == "auto" and set(names) <= {"cpu"}):
+        return engine, ["cpu"]
     if find_spec("torch") is None:
         raise MissingExtraError("cuda", "torch")
     from trivec.engines.torch_devices import devices_there, resolve_device
@@ -71,7 +74,7 @@ def load_engine(
         device: As in `choose_engine`.
         precision: "auto", or one that the engine computes in.
         num_threads: Threads to compute with on the CPU, for torch those of the whole process; every core if None.
-        use_cache: Whether OpenVINO's converted weights are kept on disk; torch converts while it copies.
+        use_cache: Whether weights converted for the CPU are kept on disk; torch converts while it copies.
 
     Raises:
         ValueError: There is no such engine.
@@ -80,16 +83,8 @@ def load_engine(
         MissingExtraError: The engine is torch, which is not installed.
     """
     kind, devices = choose_engine(engine, device)
-    if kind == "openvino":
-        if precision == "fp16":
-            raise DeviceError(
-                'precision="fp16" is for GPUs; the CPU computes in "fp32", "bf16" or "int8": give one, or "auto"'
-            )
-        from trivec.checkpoint.converted_cache import ConvertedCache
-        from trivec.engines.openvino_engine import OpenVINOEngine
-
-        cache = ConvertedCache() if use_cache else None
-        return OpenVINOEngine(checkpoint, tokenizer, precision, num_threads, cache)
+    if kind != "torch":
+        return _load_cpu_engine(checkpoint, tokenizer, kind, precision, num_threads, use_cache)
 
     import torch
 
@@ -111,3 +106,25 @@ def load_engine(
             on_failure.callback(engines[-1].close)
         on_failure.pop_all()
     return engines[0] if len(engines) == 1 else DeviceSplit(engines)
+
+
+def _load_cpu_engine(
+    checkpoint: Checkpoint,
+    tokenizer: M3Tokenizer,
+    engine: str,
+    precision: str,
+    num_threads: int | None,
+    use_cache: bool,
+) -> Engine:
+    if precision == "fp16":
+        raise DeviceError(
+            'precision="fp16" is for GPUs; the CPU computes in "fp32", "bf16" or "int8": give one, or "auto"'
+        )
+    from trivec.checkpoint.converted_cache import ConvertedCache
+    from trivec.engines.native.engine import NativeEngine
+    from trivec.engines.openvino_engine import OpenVINOEngine
+    from trivec.engines.processor import choose_for_cpu
+
+    choice = choose_for_cpu(precision, engine)
+    kind = NativeEngine if choice.engine == "native" else OpenVINOEngine
+    return kind(checkpoint, tokenizer, choice.precision, num_threads, ConvertedCache() if use_cache else None)
