@@ -42,12 +42,15 @@ newest:
 constraints:
 	$(PYTHON) tools/constraints.py
 
-$(VENV)/installed: pyproject.toml $(call listed,dev)
+# What an installation is made of besides Python: it compiles the native engine's kernels.
+built = pyproject.toml hatch_build.py $(wildcard src/trivec/engines/native/*.[ch])
+
+$(VENV)/installed: $(built) $(call listed,dev)
 	$(PYTHON) -m venv $(VENV)
 	$(call install,dev,$(VENV)) --editable '.[dev]'
 	touch $@
 
-.venv-parity/installed: pyproject.toml constraints/parity.in $(call listed,parity)
+.venv-parity/installed: $(built) constraints/parity.in $(call listed,parity)
 	$(PYTHON) -m venv .venv-parity
 	$(call install,parity,.venv-parity) --requirement constraints/parity.in --editable '.[train]'
 	touch $@
