@@ -29,10 +29,11 @@ lint: $(VENV)/installed
 	$(BIN)/mypy
 
 # Compares with FlagEmbedding and pymilvus-model, in an environment of their own (torch, about 2 GB); there the trainer and
-# the torch engine are tested too.
+# the torch engine are tested too, and what the reference reader of safetensors says.
 parity: .venv-parity/installed
 	.venv-parity/bin/python -m pytest -m parity tests/parity
-	.venv-parity/bin/python -m pytest tests/test_training*.py tests/test_torch_engine.py tests/test_engine_selection.py
+	.venv-parity/bin/python -m pytest tests/test_training*.py tests/test_torch_engine.py \
+		tests/test_engine_selection.py tests/test_forks.py tests/test_safetensors_file.py
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
