@@ -55,12 +55,10 @@ def _facts(model: str, revision: str | None, offline: bool) -> dict[str, Any]:
     head_shapes = {name: list(head.weight.shape) for name, head in heads.items() if head is not None}
     head_tensors = [tensor for head in heads.values() if head is not None for tensor in (head.weight, head.bias)]
     tensors = [*checkpoint.encoder.values(), *head_tensors]
-    files = [*checkpoint.weight_files, checkpoint.tokenizer_file, checkpoint.folder / "config.json"]
-    files += [checkpoint.folder / f"{name}.pt" for name in head_shapes]
     precision = cpu_precision("auto")
     return {
         "folder": str(checkpoint.folder),
-        "files": {file.name: file.stat().st_size for file in files},
+        "files": {file.name: file.stat().st_size for file in checkpoint.files},
         "layers": config.num_layers,
         "hidden_size": config.hidden_size,
         "attention_heads": config.num_heads,

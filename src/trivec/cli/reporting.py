@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from trivec.cli.option_names import with_option_names
 from trivec.errors import TrivecError
 
 P = ParamSpec("P")
@@ -108,7 +109,7 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
 def _report(error: Exception) -> int:
     if _debug:
         traceback.print_exception(error)
-    message = " ".join(str(error).split())
+    message = with_option_names(" ".join(str(error).split()))
     if not isinstance(error, TrivecError | OSError | ValueError):
         message = f"{type(error).__name__}: {message} (--debug shows where)"
     stderr.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
@@ -117,4 +118,4 @@ def _report(error: Exception) -> int:
 
 def _show_warning(message: Warning | str, category: type[Warning], *_place: Any, **_more: Any) -> None:
     if issubclass(category, UserWarning):
-        warn(str(message))
+        warn(with_option_names(str(message)))
