@@ -197,6 +197,11 @@ def _encoder_tensors(
     encoder = {name: tensors[prefix + name] for name in shapes}
     for name, shape in shapes.items():
         _check(where, prefix + name, encoder[name], shape)
+        # No trained model has one; a download that was broken off may leave the rest of its file as zeros.
+        if name.endswith("LayerNorm.weight") and not encoder[name].float32().any():
+            raise CheckpointError(
+                f"{where}: {prefix + name} is all zeros, so the weights are incomplete: download again"
+            )
     return encoder
 
 

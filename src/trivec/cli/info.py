@@ -21,6 +21,8 @@ def info(
 ) -> None:
     """Show a model's files, shape, heads and size, and the precision this machine would use and why.
 
+    The fingerprint names its content, wherever it lies: the first time, that takes as long as reading every file.
+
     [dim]Examples:[/]
 
     trivec info BAAI/bge-m3 --offline
@@ -46,6 +48,7 @@ def info(
 
 def _facts(model: str, revision: str | None, offline: bool) -> dict[str, Any]:
     from trivec.checkpoint import open_checkpoint
+    from trivec.checkpoint.fingerprint import model_fingerprint
     from trivec.engines.processor import cpu_precision
     from trivec.tokenizer import M3Tokenizer
 
@@ -58,6 +61,7 @@ def _facts(model: str, revision: str | None, offline: bool) -> dict[str, Any]:
     precision = cpu_precision("auto")
     return {
         "folder": str(checkpoint.folder),
+        "fingerprint": model_fingerprint(checkpoint),
         "files": {file.name: file.stat().st_size for file in checkpoint.files},
         "layers": config.num_layers,
         "hidden_size": config.hidden_size,
