@@ -72,6 +72,15 @@ def test_truncated_weights(weights: str, keep: float, tmp_path: Path) -> None:
         M3Model.load(file.parent)
 
 
+def test_weights_whose_rest_is_zeros(copied: Path) -> None:
+    """As a download leaves a file that reserved its space first; it would give vectors of zeros."""
+    file = copied / "model.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+    with pytest.raises(CheckpointError, match=r"LayerNorm\.weight is all zeros.*download again"):
+        M3Model.load(copied)
+
+
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
 def test_missing_file_is_named(copied: Path, name: str) -> None:
     (copied / name).unlink()

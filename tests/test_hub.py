@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -37,6 +38,7 @@ class Hub:
         self.folder = folder
         self.fetched: list[str] = []
         self.broken: set[str] = set()
+        self.asked: list[str] = []
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -53,6 +55,7 @@ class Hub:
                 if parts[3] not in ("main", COMMIT):
                     return self.refuse("RevisionNotFound")
                 file = hub.folder / parts[-1]
+                hub.asked.append(file.name)
                 if file.name in hub.broken:
                     self.send_error(500)
                     return None
@@ -97,15 +100,13 @@ def hub(tiny_checkpoint: Path, tmp_path: Path) -> Iterator[Hub]:
     hub.close()
 
 
-def load(endpoint: str, cache: Path, *arguments: str, quiet: bool = True, **environment: str) -> str:
+def load(endpoint: str, cache: Path, *arguments: str, **environment: str) -> str:
     """Load in a process of its own: the hub library reads HF_ENDPOINT once, at import."""
     settings = {"HF_ENDPOINT": endpoint, "HF_HUB_CACHE": str(cache), "HF_HUB_DISABLE_XET": "1", **environment}
     command = [sys.executable, "-c", LOAD, *arguments]
     done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    assert (
-        not quiet or "Retrying" not in done.stderr
-    )  # no file is asked for that is known to be missing, or cannot be had
+    assert "Retrying" not in done.stderr  # trivec decides how often the hub is asked
     return done.stdout
 
 
@@ -132,8 +133,11 @@ def test_pickled_weights_load_without_a_network(hub: Hub, tmp_path: Path) -> Non
 
 def test_a_head_is_not_taken_for_absent_when_its_request_fails(hub: Hub, tmp_path: Path) -> None:
     hub.broken.add("sparse_linear.pt")
-    refused = load(hub.endpoint, tmp_path / "cache", "demo/model", quiet=False)
+    refused = load(hub.endpoint, tmp_path / "cache", "demo/model")
     assert refused.startswith("refused demo/model: no local folder of that name, the hub is out of reach")
+    assert hub.asked.count("sparse_linear.pt") == 2
+    hub.broken.clear()
+    assert load(hub.endpoint, tmp_path / "cache", "demo/model") == "loaded (1, 32)\n"
 
 
 def test_shards_are_downloaded(hub: Hub, tmp_path: Path) -> None:
@@ -151,6 +155,89 @@ def test_errors_say_what_to_do(hub: Hub, tmp_path: Path) -> None:
     assert "no such model on the hub" in load(hub.endpoint, cache, "demo/other")
     assert "cache lacks the model: give the path of a local copy" in load(hub.endpoint, cache, "demo/model", "local")
     offline = load(hub.endpoint, cache, "demo/model", HF_HUB_OFFLINE="1")
-    assert offline.startswith("refused demo/model: no local folder of that name, the hub is out of reach")
+    assert offline.startswith("refused demo/model: no local folder of that name, the hub is not asked (offline)")
     (hub.folder / "model.safetensors").unlink()
     assert "expected one of model.safetensors" in load(hub.endpoint, cache, "demo/model")
+
+
+def test_a_hub_that_fails_is_asked_twice(hub: Hub, tmp_path: Path) -> None:
+    """Its own library tries six times, for each file."""
+    hub.broken.update(file.name for file in hub.folder.iterdir())
+    refused = load(hub.endpoint, tmp_path / "cache", "demo/model")
+    assert "the hub is out of reach and the cache lacks the model" in refused
+    assert hub.asked == ["config.json"] * 2
+    hub.broken.clear()
+    load(hub.endpoint, tmp_path / "cache", "demo/model")
+    hub.broken.update(file.name for file in hub.folder.iterdir())
+    hub.asked.clear()
+    assert load(hub.endpoint, tmp_path / "cache", "demo/model") == "loaded (1, 32)\n"
+    assert hub.asked == ["config.json"] * 2
+
+
+def test_a_hub_that_says_nothing_is_not_waited_for(tmp_path: Path) -> None:
+    """Connections are taken by the system and never answered; a test without an end would show that they were."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert "the hub is out of reach" in load(endpoint, tmp_path / "cache", "demo/model")
+
+
+def trivec(endpoint: str, cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    settings = {"HF_ENDPOINT": endpoint, "HF_HUB_CACHE": str(cache), "HF_HUB_DISABLE_XET": "1", "COLUMNS": "500"}
+    command = [sys.executable, "-m", "trivec", *arguments]
+    return subprocess.run(
+        command, env=os.environ | settings, capture_output=True, text=True, timeout=120, check=False, cwd=cache.parent
+    )
+
+
+def test_download_fetches_what_is_needed_and_says_where(hub: Hub, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    done = trivec(hub.endpoint, cache, "download", "demo/model")
+    assert done.returncode == 0, done.stderr
+    folder = Path(done.stdout.strip())
+    needed = {"config.json", "tokenizer.json", "sparse_linear.pt", "colbert_linear.pt", "model.safetensors"}
+    assert {file.name for file in folder.iterdir()} == needed == set(hub.fetched)
+    size = sum((hub.folder / name).stat().st_size for name in needed)
+    assert f"{size / 1e6:,.1f} MB  in 5 files, ready to use as demo/model" in done.stderr
+    # By its commit as well, and without a network.
+    hub.close()
+    for options in ([], ["--offline"], ["--revision", COMMIT], ["--revision", COMMIT, "--offline"]):
+        again = trivec("http://127.0.0.1:9", cache, "download", "demo/model", *options)
+        assert (again.returncode, again.stdout) == (0, done.stdout), again.stderr
+
+
+def test_download_of_damage_fails(hub: Hub, tmp_path: Path) -> None:
+    (hub.folder / "model.safetensors").write_bytes(b"x" * 99)
+    done = trivec(hub.endpoint, tmp_path / "cache", "download", "demo/model")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "model.safetensors is no complete safetensors file" in done.stderr
+    assert trivec(hub.endpoint, tmp_path / "cache", "download", "demo/model", "--revision", "v9").returncode == 1
+
+
+def test_a_name_spelt_almost_right_is_recognised(hub: Hub, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    (tmp_path / "my-fine-tune").mkdir()
+    (tmp_path / "my-fine-tune" / "config.json").touch()
+    (tmp_path / "no-model").mkdir()
+    for wrong, right in {
+        "nanoo": "nano",
+        "Nano": "nano",
+        "baai/bge-m3": "BAAI/bge-m3",
+        "BAAI/bge-m": "BAAI/bge-m3",
+        "./my-fine-tun": "my-fine-tune",
+        str(tmp_path / "my_fine_tune"): str(tmp_path / "my-fine-tune"),
+    }.items():
+        done = trivec("http://127.0.0.1:9", cache, "info", wrong)
+        assert done.returncode == 1
+        assert f"error: {wrong}: did you mean {right}? " in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert "did you mean" not in trivec(hub.endpoint, cache, "info", "demo/other").stderr
+    assert "did you mean" not in trivec(hub.endpoint, cache, "info", "no-modell").stderr
+
+
+def test_the_shell_hears_of_options_not_of_arguments(tmp_path: Path) -> None:
+    done = trivec("http://127.0.0.1:9", tmp_path / "cache", "encode", "x.txt", "--out", "x.npz", "--device", "gpu")
+    assert done.returncode != 0
+    assert "=" not in done.stderr
+    done = trivec("http://127.0.0.1:9", tmp_path / "cache", "info", "demo/model", "--offline")
+    assert "local_files_only" not in done.stderr
+    assert "Traceback" not in done.stderr

@@ -233,7 +233,7 @@ def _convert_in_memory(convert: Callable[[], Iterable[tuple[str, StoredTensor]]]
     tensors = dict(convert())
     warnings.warn(
         f"the converted model cannot be kept {why}, so every load converts it again: set TRIVEC_CACHE to a folder that "
-        "can be written to, or switch this off with use_cache=False (on the command line: --no-cache)",
+        "can be written to, or switch this off with use_cache=False",
         stacklevel=level_of_the_caller(),
     )
     return tensors

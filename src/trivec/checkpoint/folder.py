@@ -27,6 +27,7 @@ WEIGHT_FILES = (
 )
 HEAD_FILES = ("sparse_linear.pt", "colbert_linear.pt")
 TOKENIZER_FILE = "tokenizer.json"
+CONFIG_FILE = "config.json"
 # What a checkpoint may put before the encoder's names: nothing (AutoModel), or the attribute of a task model.
 _PREFIXES = ("", "roberta.", "model.")
 
@@ -69,6 +70,13 @@ class Checkpoint:
         """Path of the tokenizer in Hugging Face `tokenizers` format."""
         return self.folder / TOKENIZER_FILE
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file of the model that is read, the weights first."""
+        heads = zip(HEAD_FILES, (self.sparse_linear, self.colbert_linear), strict=True)
+        head_files = [self.folder / name for name, head in heads if head is not None]
+        return (*self.weight_files, *head_files, self.tokenizer_file, self.folder / CONFIG_FILE)
+
     @classmethod
     def open(cls, folder: Path) -> Checkpoint:
         """Open a model folder and check it; weights are mapped, not read.
@@ -76,7 +84,7 @@ class Checkpoint:
         Raises:
             CheckpointError: A file is missing, damaged, truncated, mis-shaped or of another architecture.
         """
-        config = M3Config.read(folder / "config.json")
+        config = M3Config.read(folder / CONFIG_FILE)
         if not is_there(folder / TOKENIZER_FILE):
             raise CheckpointError(
                 f"{folder / TOKENIZER_FILE} is missing: copy it from the model's repository, or write it with "
@@ -189,6 +197,11 @@ def _encoder_tensors(
     encoder = {name: tensors[prefix + name] for name in shapes}
     for name, shape in shapes.items():
         _check(where, prefix + name, encoder[name], shape)
+        # No trained model has one; a download that was broken off may leave the rest of its file as zeros.
+        if name.endswith("LayerNorm.weight") and not encoder[name].float32().any():
+            raise CheckpointError(
+                f"{where}: {prefix + name} is all zeros, so the weights are incomplete: download again"
+            )
     return encoder
 
 

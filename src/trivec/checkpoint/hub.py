@@ -6,8 +6,12 @@ nothing about what the files hold, but for the shards that an index lists.
 
 from __future__ import annotations
 
+import logging
 import re
-from dataclasses import dataclass
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,6 +20,9 @@ from trivec.errors import CheckpointError
 
 # The small demonstration model that comes with the package. Only this name chooses it.
 BUNDLED = "nano"
+DEFAULT_MODEL = "BAAI/bge-m3"
+_PATIENCE = 5.0  # seconds that the hub may take to begin an answer
+_logger = logging.getLogger(__name__)
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
@@ -44,14 +51,26 @@ def locate(
     if name_or_path == BUNDLED:
         return Path(str(files("trivec"))) / "data" / BUNDLED
     if isinstance(name_or_path, Path) or not _HUB_ID.fullmatch(name_or_path):
-        raise CheckpointError(f"{name_or_path}: no such folder")
+        raise CheckpointError(f"{name_or_path}: {_near_miss(folder)}no such folder")
     return _download(name_or_path, cache_dir, revision, local_files_only)
 
 
-def _download(repo_id: str, cache_dir: str | Path | None, revision: str | None, local_files_only: bool) -> Path:
-    from huggingface_hub import errors
+def _near_miss(folder: Path) -> str:
+    """Say which model may be meant by a name that is none: a well-known one or one of that folder, if spelt alike."""
+    models = {BUNDLED: BUNDLED, DEFAULT_MODEL: DEFAULT_MODEL}
+    with suppress(OSError):
+        models |= {each.name: str(each) for each in folder.parent.iterdir() if (each / "config.json").is_file()}
+    lowered = {name.lower(): meant for name, meant in models.items()}
+    alike = get_close_matches(str(folder).lower(), lowered, 1) or get_close_matches(folder.name.lower(), lowered, 1)
+    return f"did you mean {lowered[alike[0]]}? " if alike else ""
 
-    repository = _Repository(repo_id, cache_dir, revision, local_files_only)
+
+def _download(repo_id: str, cache_dir: str | Path | None, revision: str | None, local_files_only: bool) -> Path:
+    from huggingface_hub import constants, errors
+
+    repository = _Repository(repo_id, cache_dir, revision, local_files_only or constants.HF_HUB_OFFLINE)
+    if not repository.offline and not repository.answers("config.json"):
+        repository = replace(repository, out_of_reach=True)
     try:
         folder = repository.fetch("config.json").parent
         for name in (TOKENIZER_FILE, *HEAD_FILES):
@@ -63,7 +82,7 @@ def _download(repo_id: str, cache_dir: str | Path | None, revision: str | None, 
             for shard in shard_names(weights):
                 repository.fetch(shard)
     except (errors.HfHubHTTPError, errors.EntryNotFoundError, errors.HFValidationError, OSError) as error:
-        raise CheckpointError(f"{repo_id}: {_reason(error, revision)}") from error
+        raise CheckpointError(f"{repo_id}: {_near_miss(Path(repo_id))}{_reason(error, repository)}") from error
     return folder
 
 
@@ -74,26 +93,55 @@ class _Repository:
     repo_id: str
     cache_dir: str | Path | None
     revision: str | None
-    local_files_only: bool
+    offline: bool
+    """The hub is not to be asked."""
+    out_of_reach: bool = False
+    """The hub was asked, and does not answer."""
+
+    def answers(self, name: str) -> bool:
+        """Whether the hub says anything about a file, if only that there is none.
+
+        It is asked twice at most. The hub's own library would go on for half a minute, and that for each file.
+        """
+        from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
+
+        url = hf_hub_url(self.repo_id, name, revision=self.revision)
+        for attempt in range(2):
+            began = time.monotonic()
+            try:
+                get_hf_file_metadata(url, timeout=_PATIENCE)
+            except errors.HfHubHTTPError as error:
+                status = getattr(error.response, "status_code", 404)
+                if status < 500:
+                    return True
+            except Exception as error:  # of whatever library carries HTTP, which differs by version
+                _logger.info("%s cannot be reached (%s)", url, error)
+                if time.monotonic() - began > _PATIENCE / 2:  # silence, which another attempt would only double
+                    return False
+            else:
+                return True
+            if attempt == 0:
+                time.sleep(1)
+        return False
 
     def fetch(self, name: str) -> Path:
         """Return a file's path in the cache, downloading it if need be."""
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
 
+        local = self.offline or self.out_of_reach
+        unknown = not local and try_to_load_from_cache(self.repo_id, name, self.cache_dir, self.revision) is None
+        if unknown and not self.answers(name):
+            raise errors.LocalEntryNotFoundError(f"the hub does not answer about {name}")
         path = hf_hub_download(
-            self.repo_id,
-            name,
-            cache_dir=self.cache_dir,
-            revision=self.revision,
-            local_files_only=self.local_files_only,
+            self.repo_id, name, cache_dir=self.cache_dir, revision=self.revision, local_files_only=local
         )
         return Path(str(path))
 
     def fetch_if_there(self, name: str, *, alternatives: bool = False) -> Path | None:
         """As `fetch`; None if the repository has no such file."""
-        from huggingface_hub import _CACHED_NO_EXIST, constants, errors, try_to_load_from_cache
+        from huggingface_hub import _CACHED_NO_EXIST, errors, try_to_load_from_cache
 
-        # Known to be absent from this revision: asking again would cost half a minute of retries without a network.
+        # Known to be absent from this revision: not asked for again.
         cached = try_to_load_from_cache(self.repo_id, name, cache_dir=self.cache_dir, revision=self.revision)
         if cached is _CACHED_NO_EXIST:
             return None
@@ -102,18 +150,18 @@ class _Repository:
         except errors.LocalEntryNotFoundError:
             # Raised for what the cache lacks offline, but also where a request failed. A head must not be taken for
             # absent because of that; of the weight files the cache may hold another one.
-            if alternatives or self.local_files_only or constants.HF_HUB_OFFLINE:
+            if alternatives or self.offline:
                 return None
             raise
         except errors.EntryNotFoundError:
             return None
 
 
-def _reason(error: Exception, revision: str | None) -> str:
+def _reason(error: Exception, repository: _Repository) -> str:
     from huggingface_hub import errors
 
     if isinstance(error, errors.RevisionNotFoundError):
-        return f"the hub has no revision {revision!r} of it"
+        return f"the hub has no revision {repository.revision!r} of it"
     if isinstance(error, errors.RepositoryNotFoundError):
         return (
             "no local folder of that name, and no such model on the hub that you may read "
@@ -121,9 +169,10 @@ def _reason(error: Exception, revision: str | None) -> str:
         )
     if isinstance(error, errors.LocalEntryNotFoundError):
         return (
-            "no local folder of that name, the hub is out of reach and the cache lacks the model: give the path of a "
-            "local copy (a folder with config.json, tokenizer.json and the weights), set HF_ENDPOINT to a mirror, or "
-            "local_files_only=True to make do with what the cache holds"
+            "no local folder of that name, the hub is "
+            + ("not asked (offline)" if repository.offline else "out of reach")
+            + " and the cache lacks the model: give the path of a local copy (a folder with config.json, "
+            "tokenizer.json and the weights), download it where there is a network, or set HF_ENDPOINT to a mirror"
         )
     if isinstance(error, errors.EntryNotFoundError):
         return f"the hub's copy lacks a file every model needs; expected one of {', '.join(WEIGHT_FILES)} ({error})"

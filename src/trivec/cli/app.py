@@ -9,6 +9,7 @@ import typer
 
 import trivec
 from trivec.cli import cache, collections, reporting, safe_text
+from trivec.cli.download import download
 from trivec.cli.encode import encode
 from trivec.cli.eval import evaluate
 from trivec.cli.index import index
@@ -64,6 +65,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "search": search,
     "encode": encode,
     "info": info,
+    "download": download,
     "verify": verify,
     "eval": evaluate,
     "mine": mine,

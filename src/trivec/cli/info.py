@@ -19,6 +19,8 @@ def info(
 ) -> None:
     """Show a model's files, shape, heads and size, and the precision this machine would use and why.
 
+    The fingerprint names its content, wherever it lies: the first time, that takes as long as reading every file.
+
     [dim]Examples:[/]
 
     trivec info BAAI/bge-m3 --offline
@@ -43,6 +45,7 @@ def info(
 
 def _facts(model: str, revision: str | None, offline: bool) -> dict[str, Any]:
     from trivec.checkpoint import open_checkpoint
+    from trivec.checkpoint.fingerprint import model_fingerprint
     from trivec.engines.processor import choose_for_cpu
     from trivec.tokenizer import M3Tokenizer
 
@@ -52,12 +55,11 @@ def _facts(model: str, revision: str | None, offline: bool) -> dict[str, Any]:
     head_shapes = {name: list(head.weight.shape) for name, head in heads.items() if head is not None}
     head_tensors = [tensor for head in heads.values() if head is not None for tensor in (head.weight, head.bias)]
     tensors = [*checkpoint.encoder.values(), *head_tensors]
-    files = [*checkpoint.weight_files, checkpoint.tokenizer_file, checkpoint.folder / "config.json"]
-    files += [checkpoint.folder / f"{name}.pt" for name in head_shapes]
     choice = choose_for_cpu("auto")
     return {
         "folder": str(checkpoint.folder),
-        "files": {file.name: file.stat().st_size for file in files},
+        "fingerprint": model_fingerprint(checkpoint),
+        "files": {file.name: file.stat().st_size for file in checkpoint.files},
         "layers": config.num_layers,
         "hidden_size": config.hidden_size,
         "attention_heads": config.num_heads,

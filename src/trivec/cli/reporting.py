@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from trivec.cli.option_names import with_option_names
 from trivec.cli.safe_text import print_json, safe
 from trivec.cli.signals import Terminated
 from trivec.errors import TrivecError
@@ -191,7 +192,7 @@ def _report(error: Exception) -> int:
     if _debug:
         for line in "".join(traceback.format_exception(error)).splitlines():
             say(line)
-    message = " ".join(str(error).split())
+    message = with_option_names(" ".join(str(error).split()))
     if not isinstance(error, TrivecError | OSError | ValueError):
         message = f"{type(error).__name__}: {message} (--debug shows where)"
     _print(Text.assemble(("error: ", "bold red"), safe(message)))
@@ -200,4 +201,4 @@ def _report(error: Exception) -> int:
 
 def _show_warning(message: Warning | str, category: type[Warning], *_place: Any, **_more: Any) -> None:
     if issubclass(category, UserWarning):
-        warn(str(message))
+        warn(with_option_names(str(message)))
