@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from trivec.errors import DeviceError
+
 T = TypeVar("T")
 
 # What must live on in a child, untouched: of every `PerProcess`, and what was handed to `keep_in_children`.
@@ -86,6 +88,24 @@ def never_free(value: Any) -> None:
     import ctypes
 
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
+
+
+# Libraries that a process used which cannot be used again in its children, and that process.
+_used_in: dict[str, int] = {}
+
+
+def refuse_in_child(library: str) -> None:
+    """Note that this process uses a library which does not survive a fork, or refuse it in a child.
+
+    Raises:
+        DeviceError: This process was forked from one that used it.
+    """
+    if _used_in.setdefault(library, os.getpid()) != os.getpid():
+        raise DeviceError(
+            f"this process was forked from one that had loaded a model with {library}, which cannot be used again in "
+            'a forked child: start processes by multiprocessing\'s "spawn" instead, or load no model before the fork '
+            "(gunicorn: without --preload)"
+        )
 
 
 # A fork happens after this many seconds whatever is being computed: waiting for ever is what must not be.
