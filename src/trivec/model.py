@@ -322,8 +322,9 @@ class M3Model:
         """
         heads = heads_asked_for(return_dense, return_sparse, return_colbert_vecs, normalize)
         settings = self._settings(heads, batch_size, max_length, show_progress)
+        checked = checked_texts(texts)
         total = len(texts) if isinstance(texts, Sized) else None
-        windows = encode_windows(checked_texts(texts), total, self.tokenizer, self._engine, settings)
+        windows = encode_windows(checked, total, self.tokenizer, self._engine, settings)
         return (embedding for window in windows for embedding in window)
 
     def token_weights(self, text: str) -> list[tuple[str, float]]:
