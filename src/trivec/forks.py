@@ -50,22 +50,23 @@ class ForkSafeLock:
 class PerProcess(Generic[T]):
     """A value of which a forked child has its own, made when it is first asked for there."""
 
-    def __init__(self, value: T, make: Callable[[], T]) -> None:
+    def __init__(self, value: T, make: Callable[[], T], survives: bool = False) -> None:
         """Hold the value of this process.
 
         Args:
             value: It must allow weak references.
             make: Makes a child's.
+            survives: Whether children may use this very value, as it sees to its threads itself.
         """
         self._value = value
-        self._process = os.getpid()
+        self._process: int | None = None if survives else os.getpid()  # None: whose it is makes no difference
         self._make = make
         self._lock = ForkSafeLock()
         keep_in_children(value)
 
     def get(self) -> T:
         """Return this process's value."""
-        if self._process != os.getpid():
+        if self._process not in (None, os.getpid()):
             with self._lock:
                 if self._process != os.getpid():
                     self._value = self._make()
@@ -75,7 +76,7 @@ class PerProcess(Generic[T]):
 
     def own(self) -> T | None:
         """Return this process's value, or None where it would have to be made."""
-        return self._value if self._process == os.getpid() else None
+        return self._value if self._process in (None, os.getpid()) else None
 
 
 def keep_in_children(value: Any) -> None:

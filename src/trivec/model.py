@@ -68,7 +68,8 @@ class M3Model:
         self._on_torch = on_torch
         engine = self._load_engine()
         self.precision = engine.precision
-        self._engines = PerProcess(engine, self._load_engine)
+        # An engine whose threads come back in a child by themselves says so: its weights are then shared.
+        self._engines = PerProcess(engine, self._load_engine, survives=getattr(engine, "survives_fork", False))
 
     def _load_engine(self) -> Engine:
         if self.closed:
