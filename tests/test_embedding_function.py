@@ -94,7 +94,7 @@ def test_no_texts(function: BGEM3EmbeddingFunction) -> None:
         ("fp16", "use_fp16"),
         ("passage_maxlength", "passage_max_length"),
         ("return_colbert", "return_colbert_vecs"),
-        ("model_name_or_path", "model_name"),
+        ("modelname", "model_name"),
         ("engines", "engine"),
     ],
 )
@@ -186,6 +186,77 @@ def test_devices_is_another_name_for_device(tiny_checkpoint: Path) -> None:
         BGEM3EmbeddingFunction(tiny_checkpoint, devices="tpu:3")
     with pytest.raises(ValueError, match="contradict"):
         BGEM3EmbeddingFunction(tiny_checkpoint, device="cpu", devices="cuda:0")
+
+
+def test_device_and_devices_may_say_the_same(tiny_checkpoint: Path) -> None:
+    for device, devices in (
+        ("cpu", "cpu"),
+        ("cpu", ["cpu"]),
+        (["cpu"], "cpu"),
+        ("", "cpu"),
+        ("cpu", ""),
+        (None, "cpu"),
+    ):
+        with BGEM3EmbeddingFunction(tiny_checkpoint, device=device, devices=devices) as function:
+            assert function.device in ("cpu", ["cpu"])
+    with BGEM3EmbeddingFunction(tiny_checkpoint, device="") as function:  # as the documentation of Zilliz has it
+        assert function.device is None
+    with pytest.raises(DeviceError, match="device=0"):
+        BGEM3EmbeddingFunction(tiny_checkpoint, devices=0)
+
+
+def test_the_model_under_flag_embeddings_name(tiny_checkpoint: Path, function: BGEM3EmbeddingFunction) -> None:
+    with BGEM3EmbeddingFunction(model_name_or_path=str(tiny_checkpoint), use_fp16=False) as named:
+        assert named.model_name == str(tiny_checkpoint)
+        assert np.array_equal(named(TEXTS)["dense"], function(TEXTS)["dense"])
+    BGEM3EmbeddingFunction(tiny_checkpoint, model_name_or_path=str(tiny_checkpoint)).close()
+    with pytest.raises(ValueError, match="model_name='a' and model_name_or_path='b' contradict each other"):
+        BGEM3EmbeddingFunction("a", model_name_or_path="b")
+
+
+def test_positions_are_pymilvus_models(tiny_checkpoint: Path) -> None:
+    with BGEM3EmbeddingFunction(str(tiny_checkpoint), 4, "cpu", False, False, True, False) as function:
+        assert (function.batch_size, function.device, function.normalize_embeddings) == (4, "cpu", False)
+        assert list(function(TEXTS)) == ["dense"]
+    with pytest.raises(TypeError, match="batch_size='cpu' is no number: it comes second; write device='cpu'"):
+        BGEM3EmbeddingFunction(str(tiny_checkpoint), "cpu")
+
+
+@pytest.mark.parametrize(
+    "without_effect",
+    [
+        {"trust_remote_code": True},
+        {"trust_remote_code": False},
+        {"pooling_method": "cls"},
+        {"use_bf16": False},
+        {"query_instruction_for_retrieval": None},
+        {"query_instruction_for_retrieval": "", "query_instruction_format": "{}{}"},
+        {"colbert_dim": -1, "truncate_dim": None},
+        {"cache_dir": None, "devices": None, "max_length": None, "precision": None},
+    ],
+    ids=str,
+)
+def test_values_that_change_nothing_are_taken(
+    without_effect: dict, tiny_checkpoint: Path, function: BGEM3EmbeddingFunction
+) -> None:
+    with BGEM3EmbeddingFunction(tiny_checkpoint, **without_effect) as other:
+        assert np.array_equal(other(TEXTS)["dense"], function(TEXTS)["dense"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("pooling_method", "mean", "called 'cls'"),
+        ("use_bf16", True, 'precision="bf16"'),
+        ("query_instruction_for_retrieval", "query: ", "takes no instruction"),
+        ("colbert_dim", 128, "the checkpoint's head"),
+        ("truncate_dim", 256, "cut them yourself"),
+        ("trust_remote_code", "yes", "runs no code"),
+    ],
+)
+def test_values_that_would_change_something_say_why_not(name: str, value: object, why: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name}={value!r} is not to be had: .*{why}"):
+        BGEM3EmbeddingFunction("nowhere", **{name: value})
 
 
 def test_normalization_can_be_switched_off(tiny_checkpoint: Path, function: BGEM3EmbeddingFunction) -> None:

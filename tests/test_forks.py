@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from trivec.forks import ForkSafeLock
+from trivec.forks import ForkSafeLock, PerProcess
 
 SECONDS = 60  # a child that has not answered by then never will
 
@@ -179,6 +179,22 @@ def test_locks_that_another_thread_held_are_free_in_a_child() -> None:
     done.set()
     thread.join()
     assert os.waitstatus_to_exitcode(status) == 7
+
+
+class Value:
+    def __init__(self, of: int) -> None:
+        self.of = of
+
+
+@pytest.mark.parametrize(("survives", "code"), [(False, 8), (True, 7)])
+def test_a_value_is_made_anew_unless_it_survives(survives: bool, code: int) -> None:
+    value = PerProcess(Value(7), lambda: Value(8), survives)
+    child = os.fork()
+    if child == 0:
+        os._exit(value.get().of if value.get() is value.get() is value.own() else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == code
+    assert value.get().of == 7
 
 
 def test_a_pool_of_forked_processes_encodes(tiny_checkpoint: Path) -> None:

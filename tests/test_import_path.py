@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import venv
@@ -11,6 +12,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 WHOSE = "from pymilvus.model.hybrid import BGEM3EmbeddingFunction as f; print(f.__module__)"
+# The forms of Milvus' API reference, which name no submodule.
+BY_ATTRIBUTE = {
+    "from": "from pymilvus import model; f = model.hybrid.BGEM3EmbeddingFunction; print(f.__module__)",
+    "import": "import pymilvus.model; f = pymilvus.model.hybrid.BGEM3EmbeddingFunction; print(f.__module__)",
+}
 OURS, THEIRS = "trivec.embedding_function", "pymilvus.model.hybrid.bge_m3"
 # What each side imports on the way to the class, and no more: the packages themselves come without their dependencies.
 PYMILVUS = ["pymilvus==3.0.2"]
@@ -35,10 +41,22 @@ class Environment:
     def install(self, *arguments: str) -> None:
         subprocess.run([self.python, "-m", "pip", "install", "-q", *arguments], check=True)
 
-    def whose(self) -> str:
-        done = subprocess.run([self.python, "-c", WHOSE], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+    def whose(self, first_on_path: str = "") -> str:
+        """Return the module of the class that every form of importing it gives."""
+        environment = {**os.environ, "PYTHONPATH": first_on_path}
+        found = set()
+        for code in (WHOSE, *BY_ATTRIBUTE.values()):
+            done = subprocess.run(
+                [self.python, "-c", code], capture_output=True, text=True, check=False, env=environment
+            )
+            assert done.returncode == 0, done.stderr
+            found.add(done.stdout.strip())
+        (module,) = found
+        return module
+
+    def compat_folder(self) -> str:
+        code = "import trivec, pathlib; print(pathlib.Path(trivec.__file__).parent / '_compat')"
+        return subprocess.run([self.python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture(params=["wheel", "editable"])
@@ -61,3 +79,5 @@ def test_an_installed_pymilvus_model_keeps_its_own(environment: Environment) -> 
     environment.install(*PYMILVUS, *ITS_IMPORTS)
     environment.install(*PYMILVUS_MODEL)
     assert environment.whose() == THEIRS
+    # Also where trivec's folder comes first, as in an environment on top of another that has pymilvus-model.
+    assert environment.whose(environment.compat_folder()) == THEIRS

@@ -35,3 +35,21 @@ def test_openvino_reports_no_usage() -> None:
 def test_the_path_of_the_milvus_documentation_gives_our_class() -> None:
     code = "import trivec, pymilvus.model.hybrid as m; assert m.BGEM3EmbeddingFunction is trivec.BGEM3EmbeddingFunction"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_forms_of_the_api_reference_give_our_class() -> None:
+    for code in (
+        "from pymilvus import model; f = model.hybrid.BGEM3EmbeddingFunction",
+        "import pymilvus.model; f = pymilvus.model.hybrid.BGEM3EmbeddingFunction",
+        "import pymilvus.model.hybrid as m; f = m.BGEM3EmbeddingFunction",
+    ):
+        subprocess.run(
+            [sys.executable, "-c", f"{code}; import trivec; assert f is trivec.BGEM3EmbeddingFunction"], check=True
+        )
+
+
+def test_models_that_trivec_has_not_name_pymilvus_model() -> None:
+    code = "from pymilvus import model; model.dense"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr
+    assert told.splitlines()[-1].startswith("AttributeError: module 'pymilvus.model' has no attribute 'dense'")
+    assert "pymilvus-model" in told

@@ -1,5 +1,6 @@
 """Every way in which users' code hands `BGEM3EmbeddingFunction`'s vectors to pymilvus works on Milvus Lite."""
 
+import numpy as np
 import pytest
 from pymilvus import (
     AnnSearchRequest,
@@ -12,9 +13,11 @@ from pymilvus import (
     WeightedRanker,
     connections,
 )
+from scipy.sparse import vstack
 
 from sample_texts import SENTENCES
 from trivec import BGEM3EmbeddingFunction
+from trivec.sparse import SparseMatrix
 
 # The column-based forms are those of pymilvus' older interface, which announces its end; tutorials still teach it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*ORM-style:Warning")
@@ -28,6 +31,10 @@ ONE_SPARSE = {
     "sparse[[i]]": lambda sparse: sparse[[0]],
     "sparse[i:i+1]": lambda sparse: sparse[0:1],
     "_getrow": lambda sparse: [sparse._getrow(0)],
+    "getrow": lambda sparse: [sparse.getrow(0)],
+    "sparse[i, :]": lambda sparse: [sparse[0, :]],
+    "sparse[i, columns]": lambda sparse: [sparse[0, np.arange(sparse.shape[1])]],
+    "stacked": lambda sparse: [SparseMatrix(vstack([sparse, sparse]))[0]],
     "list": lambda sparse: list(sparse)[:1],
     "dict": lambda sparse: [dict(zip(sparse[0].indices.tolist(), sparse[0].data.tolist(), strict=True))],
 }
@@ -36,6 +43,8 @@ ALL_SPARSE = {
     "list": list,
     "rows": lambda sparse: [sparse[i] for i in range(len(sparse))],
     "slice": lambda sparse: sparse[0 : len(sparse)],
+    "columns": lambda sparse: sparse[:, list(range(sparse.shape[1]))],
+    "stacked": lambda sparse: list(SparseMatrix(vstack([sparse[0], sparse[1]]))),
 }
 
 
@@ -133,9 +142,11 @@ def assert_all_there(client, name, documents):
         lambda sparse, i: sparse[i : i + 1],
         lambda sparse, i: list(sparse)[i],
         lambda sparse, i: sparse._getrow(i),
+        lambda sparse, i: sparse.getrow(i),
+        lambda sparse, i: sparse[i, :],
         lambda sparse, i: {int(k): float(v) for k, v in zip(sparse[i].indices, sparse[i].data, strict=True)},
     ],
-    ids=["[i]", "[[i]]", "[i:i+1]", "list", "_getrow", "dict"],
+    ids=["[i]", "[[i]]", "[i:i+1]", "list", "_getrow", "getrow", "[i, :]", "dict"],
 )
 @pytest.mark.parametrize("write", ["insert", "upsert"])
 def test_rows_as_dicts(client, name, documents, sparse_row, write):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sample_texts import SENTENCES
-from trivec import M3Model
+from trivec import BGEM3EmbeddingFunction, M3Model
 from trivec.tokenizer import M3Tokenizer
 
 TEXTS = [text for texts in SENTENCES.values() for text in texts]
@@ -78,3 +79,47 @@ def test_model_reads_up_to_its_own_limit(tiny_model: M3Model) -> None:
     for wrong in (1, 0, -5, 1025):
         with pytest.raises(ValueError, match=f"max_length={wrong} must lie between 2 and the model's limit of 1024"):
             tiny_model.encode(TEXTS, max_length=wrong)
+
+
+def marked(function: BGEM3EmbeddingFunction, query: str, document: str) -> str:
+    """Put brackets around what a document shares with a query, by the calls of Milvus' hybrid search tutorial."""
+    tokenizer = function.model.tokenizer
+    of_query = tokenizer.convert_ids_to_tokens(tokenizer.encode(query, return_offsets_mapping=True))
+    encoding = tokenizer.encode_plus(document, return_offsets_mapping=True)
+    pieces = tokenizer.convert_ids_to_tokens(encoding["input_ids"])[1:-1]
+    shared = [span for piece, span in zip(pieces, encoding["offset_mapping"][1:-1], strict=True) if piece in of_query]
+    for start, end in reversed(shared):
+        document = f"{document[:start]}[{document[start:end]}]{document[end:]}"
+    return document
+
+
+def test_the_highlighting_of_the_tutorial() -> None:
+    with BGEM3EmbeddingFunction("nano") as function:
+        assert marked(function, "Who was Alan Turing?", "In 1950 Alan met Ada.") == "In 1950 [Al][an] met Ada."
+
+
+def test_calls_as_of_hugging_face(tokenizer: M3Tokenizer) -> None:
+    text = "A small boat crossed the lake."
+    ids = tokenizer.encode(text)
+    assert ids == tokenizer.encode_batch([text], 1024).token_ids[0].tolist()
+    assert tokenizer.encode(text, add_special_tokens=False) == ids[1:-1]
+    one = tokenizer(text, return_offsets_mapping=True)
+    assert one["input_ids"] == ids
+    assert one["attention_mask"] == [1] * len(ids)
+    assert (one["offset_mapping"][0], one["offset_mapping"][-1]) == ((0, 0), (0, 0))
+    assert tokenizer([text, ""])["input_ids"] == [ids, [0, 2]]
+    assert tokenizer(text, truncation=True, max_length=5)["input_ids"] == [*ids[:4], 2]
+    assert tokenizer(text, truncation=True, max_length=5, return_offsets_mapping=True)["offset_mapping"][-1] == (0, 0)
+    assert tokenizer(text, truncation=True, max_length=3, add_special_tokens=False)["input_ids"] == ids[1:4]
+    pieces = tokenizer.convert_ids_to_tokens(ids)
+    assert (pieces[0], pieces[-1]) == ("<s>", "</s>")
+    assert pieces[1:-1] == tokenizer.tokenize(text)
+    assert tokenizer.convert_tokens_to_ids(pieces) == ids
+    assert tokenizer.convert_ids_to_tokens(np.int64(2)) == "</s>"
+    assert tokenizer.convert_tokens_to_ids("no such piece") == tokenizer.convert_tokens_to_ids("<unk>")
+    assert tokenizer.convert_ids_to_tokens([10**6]) == [None]
+    assert len(tokenizer) == tokenizer.vocabulary_size
+    assert tokenizer.decode(np.array(ids), skip_special_tokens=True) == text
+    assert tokenizer.decode(ids).startswith("<s>")
+    with pytest.raises(TypeError, match="return_tensors"):
+        tokenizer(text, return_tensors="pt")

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from trivec.arguments import switch
 from trivec.caller import level_of_the_caller
 from trivec.embeddings import M3Embeddings
 from trivec.engines import EncodedBatch, Engine, Heads
@@ -62,6 +63,23 @@ class EncodingSettings:
     max_length: int
     token_budget: int
     show_progress: bool
+
+
+def heads_asked_for(return_dense: bool, return_sparse: bool, return_colbert_vecs: bool, normalize: bool) -> Heads:
+    """Return which vectors to compute, by the arguments of `M3Model.encode`.
+
+    Raises:
+        TypeError: One is neither True nor False.
+        ValueError: No vectors are asked for.
+    """
+    if not (return_dense or return_sparse or return_colbert_vecs):
+        raise ValueError("nothing to compute: set return_dense, return_sparse or return_colbert_vecs")
+    return Heads(
+        switch("return_dense", return_dense),
+        switch("return_sparse", return_sparse),
+        switch("return_colbert_vecs", return_colbert_vecs),
+        switch("normalize", normalize),
+    )
 
 
 def progress_bar(total: int | None, description: str, unit: str, show: bool) -> tqdm[Any]:

@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from trivec.errors import DeviceError
+
 T = TypeVar("T")
 
 # What must live on in a child, untouched: of every `PerProcess`, and what was handed to `keep_in_children`.
@@ -48,22 +50,23 @@ class ForkSafeLock:
 class PerProcess(Generic[T]):
     """A value of which a forked child has its own, made when it is first asked for there."""
 
-    def __init__(self, value: T, make: Callable[[], T]) -> None:
+    def __init__(self, value: T, make: Callable[[], T], survives: bool = False) -> None:
         """Hold the value of this process.
 
         Args:
             value: It must allow weak references.
             make: Makes a child's.
+            survives: Whether children may use this very value, as it sees to its threads itself.
         """
         self._value = value
-        self._process = os.getpid()
+        self._process: int | None = None if survives else os.getpid()  # None: whose it is makes no difference
         self._make = make
         self._lock = ForkSafeLock()
         keep_in_children(value)
 
     def get(self) -> T:
         """Return this process's value."""
-        if self._process != os.getpid():
+        if self._process not in (None, os.getpid()):
             with self._lock:
                 if self._process != os.getpid():
                     self._value = self._make()
@@ -73,7 +76,7 @@ class PerProcess(Generic[T]):
 
     def own(self) -> T | None:
         """Return this process's value, or None where it would have to be made."""
-        return self._value if self._process == os.getpid() else None
+        return self._value if self._process in (None, os.getpid()) else None
 
 
 def keep_in_children(value: Any) -> None:
@@ -86,6 +89,24 @@ def never_free(value: Any) -> None:
     import ctypes
 
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
+
+
+# Libraries that a process used which cannot be used again in its children, and that process.
+_used_in: dict[str, int] = {}
+
+
+def refuse_in_child(library: str) -> None:
+    """Note that this process uses a library which does not survive a fork, or refuse it in a child.
+
+    Raises:
+        DeviceError: This process was forked from one that used it.
+    """
+    if _used_in.setdefault(library, os.getpid()) != os.getpid():
+        raise DeviceError(
+            f"this process was forked from one that had loaded a model with {library}, which cannot be used again in "
+            'a forked child: start processes by multiprocessing\'s "spawn" instead, or load no model before the fork '
+            "(gunicorn: without --preload)"
+        )
 
 
 # A fork happens after this many seconds whatever is being computed: waiting for ever is what must not be.

@@ -1,4 +1,4 @@
-"""A pickled model: its name and how it was loaded, by which the process that unpickles it loads it again.
+"""How a model was loaded: what a pickled model consists of, by which the process that unpickles it loads it again.
 
 That is what multiprocessing, Ray and Spark need: the weights are read where they are used, from the same folder or the
 hub. The model unpickled last stays loaded, since such programs send it along with every task.
@@ -6,9 +6,10 @@ hub. The model unpickled last stays loaded, since such programs send it along wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trivec.forks import ForkSafeLock
 
@@ -19,27 +20,41 @@ _lock = ForkSafeLock()
 _last: dict[str, M3Model] = {}
 
 
-def handle(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `loaded_again` needs: the arguments of `M3Model.load`, the folder by its absolute path."""
-    folder = Path(name).expanduser()
-    return {**arguments, "name_or_path": str(folder.absolute()) if folder.is_dir() else name}
+@dataclass(frozen=True)
+class LoadArguments:
+    """The arguments of `M3Model.load`, which has their meaning."""
+
+    name_or_path: str | Path
+    device: str | Sequence[str] | None
+    engine: str
+    precision: str
+    max_length: int | None
+    cache_dir: str | Path | None
+    revision: str | None
+    local_files_only: bool
+    num_threads: int | None
+    use_cache: bool
+
+    def for_another_process(self) -> LoadArguments:
+        """Return the same for a process that may work in another folder."""
+        folder = Path(self.name_or_path).expanduser()
+        return replace(self, name_or_path=folder.absolute()) if folder.is_dir() else self
 
 
-def loaded_again(arguments: Mapping[str, Any]) -> M3Model:
-    """Load a model by its handle, or return the one that this process unpickled last if it is that.
+def loaded_again(arguments: LoadArguments) -> M3Model:
+    """Load a model that was pickled, or return the one that this process unpickled last if it is that.
 
     Raises:
         TrivecError: As by `M3Model.load`, for instance where the folder is not on this machine.
     """
     from trivec.model import M3Model
 
-    folder = Path(arguments["name_or_path"])
+    folder = Path(arguments.name_or_path)
     files = sorted(folder.iterdir()) if folder.is_dir() else []
-    state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    key = repr((sorted(arguments.items()), state))
+    key = repr((arguments, [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]))
     with _lock:
         model = _last.get(key)
         if model is None or model.closed:
             _last.clear()
-            model = _last[key] = M3Model.load(**arguments)
+            model = _last[key] = M3Model.load(**vars(arguments))
         return model

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -17,12 +17,12 @@ from trivec.arguments import checked_pairs, checked_texts, switch, whole_number
 from trivec.checkpoint import Checkpoint, M3Config, open_checkpoint
 from trivec.checkpoint.fingerprint import model_fingerprint
 from trivec.embeddings import FloatArray, M3Embedding, M3Embeddings
-from trivec.encoding import EncodingSettings, empty_embeddings, encode_windows
+from trivec.encoding import EncodingSettings, empty_embeddings, encode_windows, heads_asked_for
 from trivec.engines import Engine, Heads
 from trivec.engines.selection import choose_engine, load_engine
-from trivec.errors import DeviceError, MissingHeadError, TrivecError
-from trivec.forks import PerProcess, no_fork_meanwhile
-from trivec.handles import handle, loaded_again
+from trivec.errors import MissingHeadError, TrivecError
+from trivec.forks import PerProcess, no_fork_meanwhile, refuse_in_child
+from trivec.handles import LoadArguments, loaded_again
 from trivec.scoring import colbert_score, combined_scores, dense_score, lexical_score
 from trivec.sparse import SparseMatrix, stack_rows
 from trivec.tokenizer import M3Tokenizer
@@ -58,30 +58,29 @@ class M3Model:
     colbert_score = staticmethod(colbert_score)
 
     def __init__(
-        self,
-        name: str,
-        checkpoint: Checkpoint,
-        tokenizer: M3Tokenizer,
-        load: Callable[[], Engine],
-        max_length: int,
-        handle: Mapping[str, Any],
+        self, checkpoint: Checkpoint, tokenizer: M3Tokenizer, arguments: LoadArguments, max_length: int, on_torch: bool
     ) -> None:
-        self.name = name
-        self._handle = handle
+        self.name = str(arguments.name_or_path)
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.checkpoint = checkpoint
         self.closed = False
-        self._load = load
+        self._arguments = arguments
+        self._on_torch = on_torch
         engine = self._load_engine()
         self.precision = engine.precision
-        self._engines = PerProcess(engine, self._load_engine)
+        # An engine whose threads come back in a child by themselves says so: its weights are then shared.
+        self._engines = PerProcess(engine, self._load_engine, survives=getattr(engine, "survives_fork", False))
 
     def _load_engine(self) -> Engine:
         if self.closed:
             raise TrivecError("the model is closed: load it again")
+        if self._on_torch:
+            refuse_in_child("torch")
+        asked = self._arguments
         with no_fork_meanwhile():
-            return self._load()
+            options = (asked.engine, asked.device, asked.precision, asked.num_threads, asked.use_cache)
+            return load_engine(self.checkpoint, self.tokenizer, *options)
 
     @property
     def _engine(self) -> Engine:
@@ -139,33 +138,14 @@ class M3Model:
         tokenizer = M3Tokenizer(checkpoint.tokenizer_file)
         tokenizer.check_fits(checkpoint.config.vocab_size, checkpoint.config.pad_token_id)
         limit = checkpoint.config.max_length
-        max_length = limit if max_length is None else _within("max_length", max_length, limit)
-        process = os.getpid()
-
-        def load() -> Engine:
-            if kind == "torch" and os.getpid() != process:
-                raise DeviceError(
-                    "this process was forked from one that had loaded the model with torch, which cannot be used "
-                    'again in a forked child: start processes by multiprocessing\'s "spawn" instead, or load no model '
-                    "before the fork (gunicorn: without --preload)"
-                )
-            return load_engine(checkpoint, tokenizer, engine, device, precision, num_threads, use_cache)
-
-        arguments = {
-            "device": device,
-            "engine": engine,
-            "precision": precision,
-            "max_length": max_length,
-            "cache_dir": cache_dir,
-            "revision": revision,
-            "local_files_only": local_files_only,
-            "num_threads": num_threads,
-            "use_cache": use_cache,
-        }
-        return cls(str(name_or_path), checkpoint, tokenizer, load, max_length, handle(str(name_or_path), arguments))
+        if max_length is not None:
+            max_length = _within("max_length", max_length, limit)
+        asked = (name_or_path, device, engine, precision, max_length, cache_dir, revision, local_files_only)
+        arguments = LoadArguments(*asked, num_threads, use_cache)
+        return cls(checkpoint, tokenizer, arguments, limit if max_length is None else max_length, kind == "torch")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return loaded_again, (self._handle,)
+        return loaded_again, (self._arguments.for_another_process(),)
 
     def __copy__(self) -> M3Model:
         return self
@@ -287,7 +267,7 @@ class M3Model:
             ValueError: A number is out of its range, or no vectors are asked for.
             MissingHeadError: The checkpoint has no head for the vectors asked for.
         """
-        heads = _heads(return_dense, return_sparse, return_colbert_vecs, normalize)
+        heads = heads_asked_for(return_dense, return_sparse, return_colbert_vecs, normalize)
         settings = self._settings(heads, batch_size, max_length, show_progress)
         checked = list(checked_texts(texts))
         windows = list(encode_windows(checked, len(checked), self.tokenizer, self._engine, settings))
@@ -354,10 +334,11 @@ class M3Model:
         Reads up to two thousand texts ahead. If the iterable raises, the vectors of the texts before come out first.
         Arguments and errors are those of `encode`.
         """
-        heads = _heads(return_dense, return_sparse, return_colbert_vecs, normalize)
+        heads = heads_asked_for(return_dense, return_sparse, return_colbert_vecs, normalize)
         settings = self._settings(heads, batch_size, max_length, show_progress)
+        checked = checked_texts(texts)
         total = len(texts) if isinstance(texts, Sized) else None
-        windows = encode_windows(checked_texts(texts), total, self.tokenizer, self._engine, settings)
+        windows = encode_windows(checked, total, self.tokenizer, self._engine, settings)
         return (embedding for window in windows for embedding in window)
 
     def token_weights(self, text: str) -> list[tuple[str, float]]:
@@ -443,20 +424,9 @@ class M3Model:
         return self.max_length if max_length is None else _within(name, max_length, self.checkpoint.config.max_length)
 
     def _settings(self, heads: Heads, batch_size: int, max_length: int | None, show_progress: bool) -> EncodingSettings:
-        if not (heads.dense or heads.sparse or heads.colbert):
-            raise ValueError("nothing to compute: set return_dense, return_sparse or return_colbert_vecs")
         tokens = whole_number("batch_size", batch_size) * TOKENS_PER_TEXT
         self.require_heads(sparse=heads.sparse, colbert=heads.colbert)
         return EncodingSettings(heads, self.checked_length(max_length), tokens, switch("show_progress", show_progress))
-
-
-def _heads(return_dense: bool, return_sparse: bool, return_colbert_vecs: bool, normalize: bool) -> Heads:
-    return Heads(
-        switch("return_dense", return_dense),
-        switch("return_sparse", return_sparse),
-        switch("return_colbert_vecs", return_colbert_vecs),
-        switch("normalize", normalize),
-    )
 
 
 def _within(name: str, max_length: int, limit: int) -> int:

@@ -48,9 +48,10 @@ class SparseMatrix(csr_array):  # type: ignore[misc]
         if row is not None and (not rest or (len(rest) == 1 and _is_everything(rest[0]))):
             return self._getrow(row)
         # A plain csr_array of the same memory: SciPy's indexing counts on what a length and two dimensions change.
-        found = csr_array((self.data, self.indices, self.indptr), shape=self.shape)[key]
-        if row is not None and issparse(found) and found.ndim == 1:
-            found = found.reshape(1, -1)
+        if row is not None and len(rest) == 1 and (isinstance(rest[0], slice) or np.ndim(rest[0]) == 1):
+            found = _plain(self._getrow(row))[:, rest[0]]
+        else:
+            found = _plain(self)[key]
         return SparseMatrix(found) if issparse(found) and found.ndim == 2 else found
 
     def __array__(self, *_args: Any, **_kwargs: Any) -> npt.NDArray[Any]:
@@ -70,6 +71,10 @@ class SparseMatrix(csr_array):  # type: ignore[misc]
         start, end = self.indptr[i % n], self.indptr[i % n + 1]
         indptr = np.array([0, end - start], dtype=self.indptr.dtype)
         return SparseMatrix((self.data[start:end], self.indices[start:end], indptr), shape=(1, self.shape[1]))
+
+
+def _plain(matrix: SparseMatrix) -> csr_array:
+    return csr_array((matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 def _row_named(key: Any) -> tuple[int | None, tuple[Any, ...]]:

@@ -219,8 +219,11 @@ class M3Tokenizer:
 
     def decode(self, token_ids: int | Sequence[int], skip_special_tokens: bool = False) -> str:
         """Return the text that token ids stand for."""
-        ids = [token_ids] if isinstance(token_ids, (int, np.integer)) else token_ids
-        return str(self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=skip_special_tokens))
+        ids = [int(i) for i in ([token_ids] if isinstance(token_ids, (int, np.integer)) else token_ids)]
+        if self._tokenizer.decoder is not None:
+            return str(self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens))
+        kept = [i for i in ids if not (skip_special_tokens and i in self.unused_ids)]
+        return "".join(self._tokenizer.id_to_token(i) or "" for i in kept).replace(_WORD_START, " ").strip()
 
     def tokenize(self, text: str) -> list[str]:
         """Return the pieces of a text, the mark of a word's beginning included, without special tokens."""
