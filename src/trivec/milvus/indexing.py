@@ -13,7 +13,8 @@ from pathlib import Path
 from trivec.chunking import chunk_documents, chunk_id
 from trivec.documents import Document
 from trivec.milvus import arguments, rows, sources
-from trivec.milvus.collection import M3Collection, warn_of_repeated_ids
+from trivec.milvus.adding import warn_of_repeated_ids
+from trivec.milvus.collection import M3Collection
 
 # The longest chunk unless the caller says otherwise or the model reads less.
 CHUNK_TOKENS = 512
