@@ -10,6 +10,8 @@ import pytest
 from sample_texts import SENTENCES
 from trivec.cli import collections
 from trivec.cli.app import run
+from trivec.documents import Document
+from trivec.milvus import M3Collection, index_documents
 
 
 @pytest.fixture
@@ -23,6 +25,12 @@ def command(monkeypatch, tmp_path, capsys):
         return code, *capsys.readouterr()
 
     return call
+
+
+@pytest.fixture
+def collection(tiny_model, tmp_path):
+    with M3Collection("texts", tiny_model, uri=str(tmp_path / "test.db")) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -136,6 +144,20 @@ def test_sync_leaves_what_other_paths_hold(command, indexed, tmp_path, tiny_chec
     found = json.loads(command("search", "text", "-c", "notes", "--mode", "dense", "--json", "-n", 100)[1])["hits"]
     assert known <= {hit["id"] for hit in found}
     assert not [hit["id"] for hit in found if "other.txt" in hit["id"]]
+
+
+def test_a_file_that_is_there_and_gives_no_document_is_not_gone(collection, tmp_path):
+    """As where a bad file is read past: what was stored of it before is better than nothing."""
+    paths = {name: str(tmp_path / name) for name in ("a.txt", "b.txt", "c.txt")}
+    documents = {name: Document(name, f"text of {name}", {"path": path}) for name, path in paths.items()}
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("text")
+    index_documents(collection, documents.values(), read_from=[tmp_path])
+    read = [documents["a.txt"], Document("other", "text", {"path": paths["a.txt"]})]
+    assert index_documents(collection, read, read_from=[tmp_path]).gone == 1
+    done = index_documents(collection, [documents["a.txt"]], read_from=[tmp_path], sync=True)
+    assert (done.gone, done.removed) == (2, 2)  # c.txt is no longer there, "other" no longer in a.txt
+    assert collection.known_ids(["a.txt#1", "b.txt#1", "c.txt#1", "other#1"]) == {"a.txt#1", "b.txt#1"}
 
 
 def test_blank_documents_are_counted(command, tmp_path, tiny_checkpoint):

@@ -173,4 +173,6 @@ def _not_said(facts: CollectionFacts) -> str:
 
 
 def _size(facts: CollectionFacts) -> str:
-    return "" if facts.bytes is None else f"{facts.bytes / 1e6:,.1f} MB"
+    if facts.bytes is None:
+        return ""
+    return f"{facts.bytes / 1e6:,.1f} MB" if facts.bytes >= 1e6 else f"{facts.bytes / 1e3:,.0f} kB"

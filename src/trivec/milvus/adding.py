@@ -92,6 +92,13 @@ def encode_again(table: Table, model: M3Model) -> None:
     table.set_properties(ModelRecord.of(model).properties())
 
 
+def warn_of_repeated_ids(repeated: int, outcome: str) -> None:
+    """Warn of ids that occurred more than once in what was added."""
+    if repeated:
+        ids = "1 id occurs" if repeated == 1 else f"{repeated} ids occur"
+        warnings.warn(f"{ids} more than once; {outcome}", UserWarning, stacklevel=level_of_the_caller())
+
+
 def _unchanged(table: Table, documents: Mapping[str, Document]) -> frozenset[str]:
     """Return the ids of those documents that the table holds with the same text and metadata."""
     stored: Mapping[str, Mapping[str, Any]] = table.fetch(documents, ["text", "$meta"])

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from trivec.caller import level_of_the_caller
 from trivec.documents import Document
-from trivec.milvus import adding, arguments, rows, searching
+from trivec.milvus import adding, arguments, rows, searching, table_model
 from trivec.milvus.connection import DEFAULT_TIMEOUT
-from trivec.milvus.errors import CollectionMismatchError, MilvusError
+from trivec.milvus.errors import MilvusError
 from trivec.milvus.fusion import RRF, Weighted, own_ranker
 from trivec.milvus.hits import Added, Hit
 from trivec.milvus.matching import matched_words
@@ -130,15 +130,14 @@ class M3Collection:
         """
         with self._loading:
             if self._model is None:
-                self._load_recorded_model()
-            assert self._model is not None
+                self._model = table_model.load(self._table)
+                self._own_model = True
             return self._model
 
     @property
     def recorded_model(self) -> ModelRecord | None:
         """What the collection says of the model its vectors are of; None where it says nothing or does not exist."""
-        description = self._table.description
-        return None if description is None else ModelRecord.read(description.properties)
+        return table_model.recorded(self._table)
 
     @property
     def exists(self) -> bool:
@@ -164,15 +163,7 @@ class M3Collection:
         Raises:
             CollectionMismatchError: the collection cannot hold the model's vectors, or holds another model's.
         """
-        if self.exists:
-            self._table.check_fits(model.dim["dense"])
-            mine, recorded = ModelRecord.of(model), self.recorded_model
-            if recorded is None and not reencode:
-                self._meet_unrecorded(mine)
-            elif recorded is None or (why_not := recorded.why_not(mine)):
-                if not reencode:
-                    raise CollectionMismatchError(f"collection {self.name!r} in {self.place}: {why_not}")
-                adding.encode_again(self._table, model)
+        table_model.settle(self._table, model, reencode=reencode)
         self._model = model
 
     def count(self) -> int:
@@ -227,7 +218,7 @@ class M3Collection:
             UserWarning: documents had the same id, so only the last of them is stored.
         """
         added, repeated = self._add(documents, batch_size, max_length, skip_unchanged, show_progress)
-        warn_of_repeated_ids(repeated, "the last document of each is kept")
+        adding.warn_of_repeated_ids(repeated, "the last document of each is kept")
         return added
 
     def _add(
@@ -395,38 +386,6 @@ class M3Collection:
             self._table.create(model.dim["dense"], ModelRecord.of(model).properties())
             self.use_model(model)  # somebody else may have made it meanwhile, for another model
 
-    def _load_recorded_model(self) -> None:
-        from trivec.model import M3Model  # loads OpenVINO, which deleting and counting need not
-
-        if not self.exists:
-            raise MilvusError(
-                f"there is no collection {self.name!r} in {self.place} yet: give the model to make it for"
-            )
-        if (recorded := self.recorded_model) is None:
-            raise MilvusError(f"{self._unrecorded()}: give the model (BAAI/bge-m3, if it was trivec's default)")
-        loaded = M3Model.load(recorded.name)
-        try:
-            self.use_model(loaded)
-        except BaseException:
-            loaded.close()
-            raise
-        self._own_model = True
-
-    def _meet_unrecorded(self, mine: ModelRecord) -> None:
-        """Record the model where the collection is empty; else say that it could not be compared."""
-        if self.count() == 0:
-            self._table.set_properties(mine.properties())
-            return
-        warnings.warn(
-            f"{self._unrecorded()}: {mine} is taken unchecked. With reencode=True (trivec index --reencode) its "
-            "documents are encoded again and the model is recorded",
-            UserWarning,
-            stacklevel=level_of_the_caller(),
-        )
-
-    def _unrecorded(self) -> str:
-        return f"collection {self.name!r} in {self.place} does not say which model its vectors are of"
-
     def _warn_of_unknown_names(self, filter: str) -> None:
         unknown, there = self._table.unknown_names(filter)
         if unknown:
@@ -437,10 +396,3 @@ class M3Collection:
                 UserWarning,
                 stacklevel=level_of_the_caller(),
             )
-
-
-def warn_of_repeated_ids(repeated: int, outcome: str) -> None:
-    """Warn, at the caller of the function that calls this, of ids that occurred more than once in what was added."""
-    if repeated:
-        ids = "1 id occurs" if repeated == 1 else f"{repeated} ids occur"
-        warnings.warn(f"{ids} more than once; {outcome}", UserWarning, stacklevel=3)

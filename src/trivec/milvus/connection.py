@@ -101,7 +101,7 @@ class Connection:
             raise MilvusError(f"{self.place!r} is no Milvus URI: give a file that ends in .db or http://host:19530")
         else:
             # pymilvus takes a password apart that holds a slash, and says parts of it in its error.
-            self.client = self._connect(self.place, token or credentials(uri), db_name)
+            self.client = self._connect(self.place if "://" in uri else uri, token or credentials(uri), db_name)
 
     def _connect(self, uri: str, token: str, db_name: str) -> Any:
         # "dedicated": a connection of its own, so that closing it closes it.

@@ -13,7 +13,8 @@ from pathlib import Path
 from trivec.chunking import chunk_documents, chunk_id
 from trivec.documents import Document
 from trivec.milvus import arguments, rows, sources
-from trivec.milvus.collection import M3Collection, warn_of_repeated_ids
+from trivec.milvus.adding import warn_of_repeated_ids
+from trivec.milvus.collection import M3Collection
 
 # The longest chunk unless the caller says otherwise or the model reads less.
 CHUNK_TOKENS = 512
@@ -89,6 +90,7 @@ def index_documents(
     max_tokens = _chunk_size(max_tokens, collection.model.max_length)
     seen = blank = 0
     last_chunks: dict[str, int] = {}
+    paths: set[str] = set()
     repeated: set[str] = set()
 
     def chunks() -> Iterator[Document]:
@@ -100,6 +102,8 @@ def index_documents(
             for number, piece in enumerate(pieces, start=1):
                 yield piece
                 last_chunks[document.id] = number
+            if read_from and isinstance(path := document.metadata.get("path"), str):
+                paths.add(path)
             seen += 1
             blank += rows.is_blank(document.text)
 
@@ -111,7 +115,7 @@ def index_documents(
     ends = iter(last_chunks.items())
     while group := dict(islice(ends, _DOCUMENTS_PER_LOOK)):
         removed += _remove_leftovers(collection, group)
-    gone = sources.left_over(collection._table, read_from, last_chunks) if read_from else {}
+    gone = sources.left_over(collection._table, read_from, last_chunks, paths) if read_from else {}
     if sync:
         collection.delete(identifier for chunks_of_one in gone.values() for identifier in chunks_of_one)
         removed += sum(map(len, gone.values()))

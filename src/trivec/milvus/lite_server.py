@@ -106,6 +106,7 @@ def _socket_folder() -> Path:
     parent = Path(runtime if os.access(runtime, os.W_OK) else tempfile.gettempdir())
     for left in parent.glob(f"{_PREFIX}*/{_SOCKET}"):
         with suppress(OSError), socket.socket(socket.AF_UNIX) as attempt:
+            attempt.settimeout(0.1)  # whose socket it is, is not known
             try:
                 attempt.connect(str(left))
             except ConnectionRefusedError:  # nobody listens any more

@@ -14,23 +14,30 @@ from trivec.milvus import arguments
 from trivec.milvus.table import Table
 
 
-def left_over(table: Table, sources: Iterable[str | Path], met: Container[str]) -> dict[str, list[str]]:
-    """Return the ids of the rows of each document that is stored from these sources and was not met there.
+def left_over(
+    table: Table, sources: Iterable[str | Path], met: Container[str], met_paths: Iterable[str]
+) -> dict[str, list[str]]:
+    """Return the ids of the rows of each document that is stored from these sources and is no longer there.
+
+    What was stored from a file that is there and could not be read, so that nothing of it was met, is not gone.
 
     Args:
         table: Where to look.
         sources: Files and folders, as they were read; a row belongs to one if its path is that file or in that folder,
             however either is written.
         met: The ids of the documents that they hold now.
+        met_paths: The files that these came from.
     """
-    absolute = [os.path.abspath(source) for source in sources]  # noqa: PTH100  # a link counts as itself
+    read = {os.path.abspath(path) for path in met_paths}  # noqa: PTH100  # a link counts as itself
+    # As written and with links followed: documents may say either.
+    absolute = {path for source in sources for path in (os.path.abspath(source), os.path.realpath(source))}  # noqa: PTH100
     found: dict[str, list[str]] = {}
     for row in table.listed(["id", "path", "document"], _near(absolute)):
         path = row.get("path")
         if not isinstance(path, str):
             continue
-        document = str(row.get("document") or row["id"])
-        if document not in met and _is_in(os.path.abspath(path), absolute):  # noqa: PTH100
+        document, path = str(row.get("document") or row["id"]), os.path.abspath(path)  # noqa: PTH100
+        if document not in met and _is_in(path, absolute) and (path in read or not Path(path).exists()):
             found.setdefault(document, []).append(row["id"])
     return found
 
