@@ -105,6 +105,8 @@ def test_a_large_jsonl_file_is_read_as_it_is_asked_for(tmp_path):
     ("name", "content", "message"),
     [
         ("x.jsonl", '{"text": "a"}\n{"text": \n', r"x\.jsonl:2: not JSON"),
+        ("x.jsonl", '{"text": "a", "text": "b"}', r"x\.jsonl:1: it names the field 'text' twice"),
+        ("x.jsonl", '{"text": "a", "x": [{"n": 1, "n": 2}]}', r"x\.jsonl:1: it names the field 'n' twice"),
         ("x.jsonl", '{"text": "a"}\n["b"]\n', r"x\.jsonl:2: a list, not a JSON object"),
         ("x.jsonl", '{"body": "a"}', r"x\.jsonl:1: no field 'text' for the text; the record has 'body'"),
         ("x.jsonl", '{"text": null}', r"x\.jsonl:1: the text field 'text' holds null"),

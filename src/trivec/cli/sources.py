@@ -11,6 +11,7 @@ import typer
 from trivec.cli import reporting
 from trivec.cli.options import OnError
 from trivec.documents.finding import SKIPPED, describe_left_out
+from trivec.errors import TrivecError
 
 if TYPE_CHECKING:
     from trivec.documents import BadRecord, Document, DocumentFiles
@@ -55,9 +56,12 @@ class Sources:
 
         def skip(record: BadRecord) -> None:
             nonlocal stream
-            if stream is None:
-                stream = self._list.open("w", encoding="utf-8", buffering=1)  # its lines are there if it is killed
-            stream.write(record.as_json() + "\n")
+            try:
+                if stream is None:
+                    stream = self._list.open("w", encoding="utf-8", buffering=1)  # its lines are there if it is killed
+                stream.write(record.as_json() + "\n")
+            except OSError as error:
+                raise TrivecError(f"cannot list what is skipped in {self._list}: {error.strerror or error}") from error
             self.skipped += 1
 
         try:

@@ -67,14 +67,27 @@ def _json_object(line: str, encoding: str | None) -> Record:
     if wrong := wrong_byte(line, encoding):
         return Unreadable(wrong, raw)
     try:
-        record = json.loads(line)
+        record = json.loads(line, object_pairs_hook=_without_repetition)
     except json.JSONDecodeError as error:
         return Unreadable(f"not JSON: {error.msg} at column {error.colno}", raw)
+    except _RepeatedError as error:
+        return Unreadable(f"it names the field {error.args[0]!r} twice: rename or remove one", raw)
     except ValueError:  # the only other one: Python reads integers of at most 4,300 digits
         return Unreadable("an integer has too many digits: put it in quotes", raw)
     except RecursionError:
         return Unreadable("lists or objects are nested too deeply", raw)
     return record if isinstance(record, dict) else Unreadable(f"{kind_of(record)}, not a JSON object", raw)
+
+
+class _RepeatedError(Exception):
+    """A field that an object has twice, of which JSON's readers keep the last."""
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _RepeatedError(repeated_name(name for name, _ in pairs))
+    return found
 
 
 def read_csv(lines: Iterable[str], encoding: str | None, delimiter: str) -> Iterator[tuple[int, Record]]:
