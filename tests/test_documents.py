@@ -143,6 +143,14 @@ def test_paths_are_checked_before_anything_is_read(tmp_path):
         read_documents([tmp_path / "empty"])
 
 
+def test_a_bare_string_is_not_taken_for_its_letters(tmp_path):
+    file = write(tmp_path / "x.jsonl", '{"text": "a", "lang": "en"}')
+    with pytest.raises(TypeError, match=r"paths is a single str: write \[path\]"):
+        read_documents(str(file))
+    with pytest.raises(TypeError, match=r"metadata_fields is a single str: write \['lang'\]"):
+        read_documents([file], metadata_fields="lang")
+
+
 def test_an_id_field_that_is_asked_for_must_be_there(tmp_path):
     with pytest.raises(DocumentError, match=r"x\.jsonl:1: no field 'key' for the id"):
         list(read_documents([write(tmp_path / "x.jsonl", json.dumps({"text": "a", "id": 1}))], id_field="key"))
@@ -265,8 +273,10 @@ def test_the_text_of_a_page_is_what_it_shows(tmp_path):
 
 
 def test_a_page_that_the_parser_gives_up_on_is_told(tmp_path):
-    with pytest.raises(DocumentError, match=r"x\.html: not HTML that"):
-        texts(write(tmp_path / "x.html", "<![nonsense[ x ]]>"))
+    bad = []
+    read = texts(write(tmp_path / "x.html", "<![nonsense[ x ]]>"), on_error=bad.append)
+    # Python's parser gave up on it with an AssertionError until it was mended.
+    assert (read, [record.reason.partition(" that")[0] for record in bad]) in [([], ["not HTML"]), ([""], [])]
 
 
 COLUMNS = {

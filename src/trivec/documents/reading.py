@@ -54,6 +54,7 @@ class DocumentFiles:
         DocumentError: a path does not exist or is of another kind, a folder cannot be read or holds no such file, or
             there is no such encoding.
         ValueError: `delimiter` is not one character.
+        TypeError: `paths` or `metadata_fields` is a bare string.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class DocumentFiles:
         delimiter: str | None = None,
         base: Path | None = None,
     ) -> None:
+        if isinstance(metadata_fields, str):
+            raise TypeError(f"metadata_fields is a single str: write [{metadata_fields!r}]")
         if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
             raise ValueError(f"delimiter is {delimiter!r}: it must be one character, neither a quote nor a line end")
         self._encoding = None if encoding is None else checked_encoding(encoding)

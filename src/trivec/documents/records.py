@@ -102,7 +102,7 @@ def read_csv(lines: Iterable[str], encoding: str | None, delimiter: str) -> Iter
     try:
         header = next(reader, [])
     except csv.Error as error:
-        raise UnusableFileError(f"the header is not CSV: {error}", 1) from error
+        raise UnusableFileError(_csv_fault("the header is not CSV", error), 1) from error
     if fault := _row_fault(header, encoding):
         raise UnusableFileError(fault, 1)
     if repeated := repeated_name(header):
@@ -113,7 +113,7 @@ def read_csv(lines: Iterable[str], encoding: str | None, delimiter: str) -> Iter
             row = next(reader, None)
         except csv.Error as error:
             # Named by the line where it was noticed: an unclosed quote takes in all lines behind it.
-            yield reader.line_num, Unreadable(f"not CSV: {error}")
+            yield reader.line_num, Unreadable(_csv_fault("not CSV", error))
             continue
         if row is None:
             return
@@ -136,6 +136,10 @@ def read_csv(lines: Iterable[str], encoding: str | None, delimiter: str) -> Iter
 
 
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs"}
+
+
+def _csv_fault(told: str, error: csv.Error) -> str:
+    return NUL if "NUL" in str(error) else f"{told}: {error}"  # Python 3.10 reads no NUL
 
 
 def _row_fault(row: list[str], encoding: str | None) -> str | None:
