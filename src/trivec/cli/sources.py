@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,6 +89,7 @@ def open_sources(
     on_error: OnError,
     skipped_beside: Path,
     base: Path | None = None,
+    check: Callable[[Document], object] | None = None,
 ) -> Sources:
     """Find, name and look through the files of a command line.
 
@@ -109,6 +110,7 @@ def open_sources(
             encoding=encoding,
             delimiter=_DELIMITERS.get(delimiter or "", delimiter),
             base=base,
+            check=check,
         )
     except ValueError as error:
         raise typer.BadParameter(f"--{error}") from error
