@@ -257,7 +257,7 @@ def test_a_signal_removes_the_half_file_and_says_what_was_done(half_way, tmp_pat
     encoding.send_signal(number)
     assert encoding.wait(60) == code
     assert encoding.stderr.read() == (
-        f"{told}: 0 documents encoded; nothing was written to x.parquet; the same command begins anew\n"
+        f"{told}: 0 documents finished; nothing was written to x.parquet; the same command begins anew\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["slow.jsonl"]
 

@@ -107,16 +107,19 @@ class Terminal:
         return [line.rstrip("\r").rpartition("\r")[2] for line in self.shown.split("\n")]
 
 
-def test_ctrl_c_on_a_terminal_stands_on_a_line_of_its_own_below_the_bar(notes, tiny_checkpoint):
-    terminal = Terminal(["index", "notes.jsonl", "-m", tiny_checkpoint], notes)
-    terminal.read_until("of 3,000 documents, ")
-    terminal.read_until("documents/s, ")
+@pytest.mark.parametrize(
+    ("command", "noun"), [(["index", "notes.jsonl"], "document"), (["encode", "notes.jsonl", "-o", "x.npz"], "text")]
+)
+def test_ctrl_c_on_a_terminal_stands_on_a_line_of_its_own_below_the_bar(notes, tiny_checkpoint, command, noun):
+    terminal = Terminal([*command, "-m", tiny_checkpoint], notes)
+    terminal.read_until(f"of 3,000 {noun}s, ")
+    terminal.read_until(f"{noun}s/s, ")
     os.write(terminal.side, b"\x03")
     assert terminal.wait() == 130
     lines = terminal.lines()
     assert [line for line in lines if "interrupted" in line][-1].startswith("interrupted")
-    bar = [line for line in lines if "of 3,000 documents" in line][-1]
-    assert bar.strip().startswith("Indexing: ")
+    bar = [line for line in lines if f"of 3,000 {noun}s, " in line][-1]
+    assert bar.strip().startswith(("Indexing: ", "Encoding: "))
     assert bar.rstrip().endswith(" left")  # total, rate and how long it will take
 
 

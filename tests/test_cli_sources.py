@@ -16,6 +16,7 @@ def trivec(monkeypatch, tmp_path, capsys, tiny_checkpoint):
         code = run([*map(str, arguments), "--uri", str(tmp_path / "milvus.db"), "-m", str(tiny_checkpoint)])
         return code, *capsys.readouterr()
 
+    call.model = tiny_checkpoint
     return call
 
 
@@ -68,3 +69,30 @@ def test_one_file_in_latin_1_stops_a_folder_before_anything_is_stored(trivec, tm
     assert [json.loads(line)["file"] for line in skipped] == ["notes/y.txt", "notes/z.txt"]
     assert trivec("index", "notes", "--encoding", "cp1252", "--resume")[0] == 0
     assert "café" in trivec("search", "café", "--filter", 'path like "%/z.txt"')[1]
+
+
+def test_what_milvus_cannot_hold_is_told_before_anything_is_stored(trivec, tmp_path):
+    records = [
+        {"text": "a good boat"},
+        {"text": "x", "id": "line\nbreak"},
+        {"text": "x", "id": "i" * 2000},
+        {"text": "x", "n": 2**70},
+        {"text": "x", "long": "m" * 70_000},
+        {"text": "x", "start": 1},  # the name that a chunk's place has
+        {"text": "another good boat"},
+    ]
+    lines = "\n".join(map(json.dumps, records))
+    (tmp_path / "r.jsonl").write_text(lines, encoding="utf-8")
+    code, _, err = trivec("index", "r.jsonl")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "r.jsonl:2: document 'line\\nbreak#1'" in err
+    assert "(and 4 more)" in err
+    assert not (tmp_path / "milvus.db").exists()
+    code, _, err = trivec("index", "r.jsonl", "--on-error", "skip")
+    assert code == 0
+    assert "2 documents" in err
+    listed = [json.loads(line) for line in (tmp_path / "documents.skipped.jsonl").read_text().splitlines()]
+    assert [each["line"] for each in listed] == [2, 3, 4, 5, 6]
+    assert listed[2]["record"] == records[3]
+    # What cannot be stored can be encoded.
+    assert run(["encode", "r.jsonl", "--out", "x.npz", "-m", str(trivec.model)]) == 0

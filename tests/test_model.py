@@ -276,7 +276,7 @@ def test_progress_on_long_work_can_be_switched_off(
     tiny_model.encode(TEXTS, show_progress=False)
     assert capfd.readouterr().err == ""
     tiny_model.encode(TEXTS)
-    assert f"{len(TEXTS)}/{len(TEXTS)}" in capfd.readouterr().err
+    assert f"{len(TEXTS)} of {len(TEXTS)} texts" in capfd.readouterr().err
 
 
 def test_published_counts_of_the_milvus_page(xlmr_tokenizer: Path, published: dict, tmp_path: Path) -> None:

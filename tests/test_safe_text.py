@@ -75,6 +75,16 @@ def test_no_error_passes_on_the_escape_sequences_of_what_was_given(tmp_path, arg
     assert "[2J" in err.decode() or "title" in err.decode()  # but the rest is shown
 
 
+def test_no_plain_line_of_output_passes_them_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRIVEC_CACHE", str(tmp_path / "cache\x1b[2J"))
+    code, out, _ = trivec("cache", "clear", cwd=tmp_path)
+    assert code == 0
+    assert "cache\ufffd[2J" in out.decode()
+    code = "import typer; from trivec.cli.safe_text import settle_output as s; s(); typer.echo('a\\x1b[2J\\nb')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout.decode() == "a\ufffd[2J\nb\n"
+
+
 def test_a_file_name_that_is_not_utf_8_is_told(tmp_path):
     name = os.fsdecode(b"caf\xe9.bin")
     (tmp_path / name).write_text("x")

@@ -93,7 +93,7 @@ def progress_bar(total: int | None, description: str, unit: str, show: bool) -> 
         total=total,
         desc=description,
         unit=f" {unit}s",
-        bar_format=f"{done} {unit}s, {{elapsed}}, {{rate_fmt}}{left}",
+        bar_format=f"{done} {unit}s, {{elapsed}}, {{rate_noinv_fmt}}{left}",
         delay=_PROGRESS_DELAY,
         disable=not show,
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -15,6 +16,7 @@ from trivec.cli.sources import open_sources
 from trivec.errors import TrivecError
 
 if TYPE_CHECKING:
+    from trivec.documents import Document
     from trivec.embeddings import M3Embedding
 
 
@@ -77,13 +79,7 @@ def encode(
         on_error=on_error,
         skipped_beside=out or Path("stdout"),
     )
-    ids: deque[str] = deque()  # of the texts that are in the encoder
-
-    def texts() -> Iterator[str]:
-        for document in sources:
-            ids.append(document.id)
-            yield document.text
-
+    texts = _Texts(sources) if sources.total is None else _CountedTexts(sources, sources.total)
     with options.load_model(model, precision, device, engine, revision, offline, threads, no_cache) as loaded:
         options.require_head(loaded.has_sparse or not sparse, model, "sparse", "add --no-sparse")
         options.require_head(loaded.has_colbert or not colbert, model, "colbert", "leave out --colbert")
@@ -92,19 +88,44 @@ def encode(
         except ValueError as error:
             raise typer.BadParameter(f"--max-length: {error}") from error
         vectors = loaded.encode_stream(
-            texts(),
+            texts,
             batch_size=batch_size,
             max_length=max_length,
             return_dense=dense,
             return_sparse=sparse,
             return_colbert_vecs=colbert,
-            show_progress=False,
+            # On a terminal, lines of vectors and a bar would be one muddle.
+            show_progress=reporting.stderr.is_terminal and (out is not None or not sys.stdout.isatty()),
         )
-        # On a terminal, lines of vectors and a bar would be one muddle.
-        encoded = reporting.counted(vectors, "Encoding", sources.total, show=out is not None or not sys.stdout.isatty())
         asked_for = {"dense": dense, "sparse": sparse, "colbert_vecs": colbert}
         dims = {name: loaded.dim[name] for name, wanted in asked_for.items() if wanted}
-        _write(out, ((ids.popleft(), embedding) for embedding in encoded), dims, sources.total)
+        # Closed first of all, whatever ends the writing: the progress bar is then left on a line of its own.
+        with closing(cast("Generator[M3Embedding, None, None]", vectors)):
+            _write(out, ((texts.ids.popleft(), embedding) for embedding in vectors), dims, sources.total)
+
+
+class _Texts:
+    """The texts of documents, read once; the ids of those that are in the encoder wait in `ids`."""
+
+    def __init__(self, documents: Iterable[Document]) -> None:
+        self._documents = documents
+        self.ids: deque[str] = deque()
+
+    def __iter__(self) -> Iterator[str]:
+        for document in self._documents:
+            self.ids.append(document.id)
+            yield document.text
+
+
+class _CountedTexts(_Texts):
+    """The same, where it is known how many they are: a progress bar can say how long the rest takes."""
+
+    def __init__(self, documents: Iterable[Document], total: int) -> None:
+        super().__init__(documents)
+        self._total = total
+
+    def __len__(self) -> int:
+        return self._total
 
 
 def _write(
@@ -129,7 +150,7 @@ def _write(
     except KeyboardInterrupt as interrupt:
         kept = "" if out is None else f"; nothing was written to {out}"
         reached = reporting.out_of(done, total, "document")
-        raise type(interrupt)(f"{reached} encoded{kept}; the same command begins anew") from None
+        raise type(interrupt)(f"{reached} finished{kept}; the same command begins anew") from None
 
 
 def _check(out: Path, force: bool) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trivec.cli import options, reporting
 from trivec.cli.sources import open_sources
+
+if TYPE_CHECKING:
+    from trivec.documents import Document
 
 
 def index(
@@ -100,6 +104,7 @@ def index(
         on_error=on_error,
         skipped_beside=Path(collection),
         base=Path(uri).parent if is_lite(uri) else None,
+        check=_check_storable,
     )
     with (
         ExitStack() as stack,
@@ -153,3 +158,14 @@ def index(
             f"{done.unchanged} unchanged, {done.removed} removed in {time.monotonic() - began:.1f} s; "
             f"collection {collection} of {opened.place} now holds {opened.count()}"
         )
+
+
+def _check_storable(document: Document) -> None:
+    """Refuse a document that a collection cannot hold, whatever its text: by its chunks' ids and metadata."""
+    from trivec.chunking import chunk_documents
+    from trivec.milvus.rows import check
+    from trivec.milvus.schema import Limits
+
+    tokenizer: Any = None  # a text that is empty is one chunk, of no tokens
+    for chunk in chunk_documents([dataclasses.replace(document, text="")], tokenizer):
+        check(chunk, Limits())

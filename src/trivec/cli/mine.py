@@ -104,8 +104,9 @@ def mine(
             show_progress=sys.stderr.isatty(),
         )
     reporting.say(
-        f"{output}: {amount(mined.queries, 'query', 'queries')}, {amount(mined.negatives, 'mined negative')}; with fewer "
-        f"than {negatives}: {mined.short}; {amount(mined.too_close, 'passage')} left out as too close to a positive"
+        f"{output}: {amount(mined.queries, 'query', 'queries')}, {amount(mined.negatives, 'mined negative')}; "
+        f"{amount(mined.short, 'query', 'queries')} with fewer than {negatives}; "
+        f"{amount(mined.too_close, 'passage')} left out as too close to a positive"
     )
 
 

@@ -3,18 +3,21 @@
 What stands in a file's name or in a document was written by somebody else. Escape sequences in it could clear the
 screen, set the window's title or hide what the line says; overrides of the writing direction could show a name that is
 not the file's. Here is the one place that takes these out. It is used twice: by what builds a line or a table
-(`safe`, `safe_json`), and, for all that was forgotten, by every rich Console of the process (`settle_output`).
+(`safe`, `safe_json`), and, for all that was forgotten, by every rich Console of the process and by `typer.echo`
+(`settle_output`).
 """
 
 from __future__ import annotations
 
 import codecs
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable
 from typing import Any
 
+import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
@@ -29,6 +32,7 @@ _unsafe_in_lines = re.compile(f"[{_UNSAFE}]".replace("\x00-\x1f", "\x00-\x08\x0b
 _ESCAPED = "trivec-escaped"
 
 _render = Console.render
+_echo = typer.echo
 
 
 def safe(text: str) -> str:
@@ -54,10 +58,11 @@ def print_json(value: Any, *, indent: int | None = 2) -> None:
 def settle_output() -> None:
     r"""Make this process's output safe and complete whoever prints it; call it before anything is printed.
 
-    Every rich Console, also those that typer makes for usage errors, replaces what `safe` replaces. stdout writes
-    characters that its encoding lacks as \uXXXX, where it would stop half way through a document.
+    Every rich Console, also those that typer makes for usage errors, and `typer.echo` replace what `safe` replaces but
+    line ends. stdout writes characters that its encoding lacks as \uXXXX, where it would stop half way.
     """
     Console.render = _render_safely  # type: ignore[method-assign, assignment]
+    typer.echo = _echo_safely
     codecs.register_error(_ESCAPED, _escaped)
     if (reconfigure := getattr(sys.stdout, "reconfigure", None)) is not None:
         reconfigure(errors=_ESCAPED)
@@ -71,6 +76,12 @@ def _render_safely(
             yield segment
         else:
             yield Segment(_unsafe_in_lines.sub("\ufffd", segment.text), segment.style)
+
+
+def _echo_safely(message: Any = None, *arguments: Any, **options: Any) -> None:
+    if isinstance(message, str | os.PathLike):
+        message = _unsafe_in_lines.sub("\ufffd", str(message))
+    _echo(message, *arguments, **options)
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import typer
 from trivec.cli import reporting
 from trivec.cli.options import OnError
 from trivec.documents.finding import SKIPPED, describe_left_out
+from trivec.errors import TrivecError
 
 if TYPE_CHECKING:
     from trivec.documents import BadRecord, Document, DocumentFiles
@@ -55,9 +56,12 @@ class Sources:
 
         def skip(record: BadRecord) -> None:
             nonlocal stream
-            if stream is None:
-                stream = self._list.open("w", encoding="utf-8", buffering=1)  # its lines are there if it is killed
-            stream.write(record.as_json() + "\n")
+            try:
+                if stream is None:
+                    stream = self._list.open("w", encoding="utf-8", buffering=1)  # its lines are there if it is killed
+                stream.write(record.as_json() + "\n")
+            except OSError as error:
+                raise TrivecError(f"cannot list what is skipped in {self._list}: {error.strerror or error}") from error
             self.skipped += 1
 
         try:
@@ -85,6 +89,7 @@ def open_sources(
     on_error: OnError,
     skipped_beside: Path,
     base: Path | None = None,
+    check: Callable[[Document], object] | None = None,
 ) -> Sources:
     """Find, name and look through the files of a command line.
 
@@ -105,6 +110,7 @@ def open_sources(
             encoding=encoding,
             delimiter=_DELIMITERS.get(delimiter or "", delimiter),
             base=base,
+            check=check,
         )
     except ValueError as error:
         raise typer.BadParameter(f"--{error}") from error

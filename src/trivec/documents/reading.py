@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from trivec.documents.bad_records import BadRecord, all_in_one
 from trivec.documents.decoding import NUL, checked_encoding, decode, decoded_lines, decoding_error, wrong_byte
-from trivec.documents.document import Document, DocumentError
+from trivec.documents.document import Document, DocumentError, MetadataError
 from trivec.documents.fields import Fields, typed
 from trivec.documents.finding import STDIN, TEXT_SUFFIXES, FoundFiles, SourceFile, find_files
 from trivec.documents.html_text import declared_encoding, html_text
@@ -45,6 +45,7 @@ class DocumentFiles:
         encoding: How files without a byte order mark are encoded. None: UTF-8.
         delimiter: What separates the columns of .csv files, a character. None: a comma. In .tsv files it is a tab.
         base: The folder that ids are relative to. None: the working folder.
+        check: Refuses documents that cannot be used, by raising DocumentError or MetadataError: they count as bad.
 
     Attributes:
         files: The files found, each once.
@@ -54,6 +55,7 @@ class DocumentFiles:
         DocumentError: a path does not exist or is of another kind, a folder cannot be read or holds no such file, or
             there is no such encoding.
         ValueError: `delimiter` is not one character.
+        TypeError: `paths` or `metadata_fields` is a bare string.
     """
 
     def __init__(
@@ -66,11 +68,15 @@ class DocumentFiles:
         encoding: str | None = None,
         delimiter: str | None = None,
         base: Path | None = None,
+        check: Callable[[Document], object] | None = None,
     ) -> None:
+        if isinstance(metadata_fields, str):
+            raise TypeError(f"metadata_fields is a single str: write [{metadata_fields!r}]")
         if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
             raise ValueError(f"delimiter is {delimiter!r}: it must be one character, neither a quote nor a line end")
         self._encoding = None if encoding is None else checked_encoding(encoding)
         self._delimiter = delimiter or ","
+        self._check = check
         self._fields = Fields(text_field, id_field, None if metadata_fields is None else frozenset(metadata_fields))
         self._number_columns: dict[Path, Mapping[str, Callable[[str], int | float]]] = {}
         found: FoundFiles = find_files(paths, base)
@@ -141,10 +147,10 @@ class DocumentFiles:
     def _documents(self, file: SourceFile) -> Iterator[Document | BadRecord]:
         try:
             if file.suffix in TEXT_SUFFIXES and file.path != STDIN:
-                yield self._text_document(file)
+                yield self._checked(self._text_document(file), file)
                 return
             for number, record in self._records(file):
-                yield self._fields.document(record, file, number)
+                yield self._checked(self._fields.document(record, file, number), file, number, record)
         except UnicodeDecodeError as error:
             line, reason = decoding_error(error)
             yield BadRecord(str(file.path), line, reason)
@@ -152,6 +158,16 @@ class DocumentFiles:
             yield BadRecord(str(file.path), None, error.strerror or str(error))
         except UnusableFileError as error:
             yield BadRecord(str(file.path), error.line, error.reason)
+
+    def _checked(
+        self, found: Document | BadRecord, file: SourceFile, line: int | None = None, record: object = None
+    ) -> Document | BadRecord:
+        if self._check is not None and isinstance(found, Document):
+            try:
+                self._check(found)
+            except DocumentError as error:
+                return BadRecord(str(file.path), line, str(error), record, isinstance(error, MetadataError))
+        return found
 
     def _text_document(self, file: SourceFile) -> Document | BadRecord:
         data = file.path.read_bytes()

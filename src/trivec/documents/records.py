@@ -67,14 +67,27 @@ def _json_object(line: str, encoding: str | None) -> Record:
     if wrong := wrong_byte(line, encoding):
         return Unreadable(wrong, raw)
     try:
-        record = json.loads(line)
+        record = json.loads(line, object_pairs_hook=_without_repetition)
     except json.JSONDecodeError as error:
         return Unreadable(f"not JSON: {error.msg} at column {error.colno}", raw)
+    except _RepeatedError as error:
+        return Unreadable(f"it names the field {error.args[0]!r} twice: rename or remove one", raw)
     except ValueError:  # the only other one: Python reads integers of at most 4,300 digits
         return Unreadable("an integer has too many digits: put it in quotes", raw)
     except RecursionError:
         return Unreadable("lists or objects are nested too deeply", raw)
     return record if isinstance(record, dict) else Unreadable(f"{kind_of(record)}, not a JSON object", raw)
+
+
+class _RepeatedError(Exception):
+    """A field that an object has twice, of which JSON's readers keep the last."""
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _RepeatedError(repeated_name(name for name, _ in pairs))
+    return found
 
 
 def read_csv(lines: Iterable[str], encoding: str | None, delimiter: str) -> Iterator[tuple[int, Record]]:
@@ -89,7 +102,7 @@ def read_csv(lines: Iterable[str], encoding: str | None, delimiter: str) -> Iter
     try:
         header = next(reader, [])
     except csv.Error as error:
-        raise UnusableFileError(f"the header is not CSV: {error}", 1) from error
+        raise UnusableFileError(_csv_fault("the header is not CSV", error), 1) from error
     if fault := _row_fault(header, encoding):
         raise UnusableFileError(fault, 1)
     if repeated := repeated_name(header):
@@ -100,7 +113,7 @@ def read_csv(lines: Iterable[str], encoding: str | None, delimiter: str) -> Iter
             row = next(reader, None)
         except csv.Error as error:
             # Named by the line where it was noticed: an unclosed quote takes in all lines behind it.
-            yield reader.line_num, Unreadable(f"not CSV: {error}")
+            yield reader.line_num, Unreadable(_csv_fault("not CSV", error))
             continue
         if row is None:
             return
@@ -123,6 +136,10 @@ def read_csv(lines: Iterable[str], encoding: str | None, delimiter: str) -> Iter
 
 
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs"}
+
+
+def _csv_fault(told: str, error: csv.Error) -> str:
+    return NUL if "NUL" in str(error) else f"{told}: {error}"  # Python 3.10 reads no NUL
 
 
 def _row_fault(row: list[str], encoding: str | None) -> str | None:
