@@ -78,6 +78,8 @@ def mine(
     trivec mine questions.jsonl train.jsonl --mode hybrid --ranks 10-100 --negatives 7 --model my-model
     """
     first_and_last = _ranks(ranks)
+    if not 0 <= margin < 1:
+        raise typer.BadParameter(f"--margin {margin:g} must be at least 0 and below 1")
     from trivec.documents import read_documents
     from trivec.mining import mine_negatives
 
@@ -97,14 +99,18 @@ def mine(
             max_length=max_length,
             show_progress=sys.stderr.isatty(),
         )
-    reporting.say(
-        f"{output}: {mined.queries} queries, {mined.negatives} mined negatives; {mined.short} queries have fewer than "
-        f"{negatives}; {mined.too_close} passages left out as too close to a positive"
-    )
+    queries = "1 query" if mined.queries == 1 else f"{mined.queries:,} queries"
+    found = "1 mined negative" if mined.negatives == 1 else f"{mined.negatives:,} mined negatives"
+    told = [f"{output}: {queries}, {found}"]
+    if mined.short:
+        told.append(f"{mined.short:,} of the queries have fewer than {negatives} mined")
+    if mined.too_close:
+        told.append(f"{mined.too_close:,} passages left out as too close to a positive")
+    reporting.say("; ".join(told))
 
 
 def _ranks(text: str) -> tuple[int, int]:
     first, dash, last = text.partition("-")
-    if not (dash and first.isdigit() and last.isdigit()):
-        raise typer.BadParameter(f"--ranks {text!r} is not two ranks such as 2-200")
+    if not (dash and first.isdigit() and last.isdigit()) or not 1 <= int(first) <= int(last):
+        raise typer.BadParameter(f"--ranks {text!r} is not two ranks from 1 up, such as 2-200")
     return int(first), int(last)

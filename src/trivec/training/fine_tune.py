@@ -82,11 +82,14 @@ def fine_tune(
         DataError: The data cannot be read.
         DeviceError: The device cannot be had.
         MissingExtraError: matplotlib is not installed.
+        NotADirectoryError: `out` is a file.
         TrainingError: The run cannot go on, or `out` holds one with another model, other data or settings.
         ResultError: The written folder does not give the model's vectors.
     """
     if find_spec("matplotlib") is None:  # better now than at the end of the run
         raise MissingExtraError("train", "matplotlib")
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"{out} is a file, where a folder for the result is wanted: name another")
     batches = batches or BatchSettings()
     checkpoint = open_checkpoint(name_or_path)
     tokenizer = M3Tokenizer(checkpoint.tokenizer_file)

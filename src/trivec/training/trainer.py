@@ -86,6 +86,14 @@ class TrainingSettings:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.part_size is not None and self.part_size < 1:
             raise ValueError(f"part_size must be at least 1, not {self.part_size}")
+        rates = {"learning rate": self.learning_rate, "embedding learning rate": self.embedding_learning_rate}
+        for what, value in (*rates.items(), ("longest gradient norm", self.max_gradient_norm)):
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"the {what} must be a number above 0, not {value}")
+        if not 0 <= self.weight_decay < math.inf or self.warmup_steps < 0:
+            raise ValueError(
+                f"weight decay and warm-up steps must be at least 0, not {self.weight_decay} and {self.warmup_steps}"
+            )
 
 
 class Trainer:
