@@ -114,32 +114,31 @@ def fine_tune(
         def evaluate(model: TrainableM3) -> dict[str, float]:
             return examples.figures(model, settings.loss)
 
-    run = RunFolder(out / RUN_FOLDER)
-    remove_leftovers(out / WEIGHTS)
-    begin_or_resume(
-        run,
-        RunInputs(
-            model=Content(str(name_or_path), model_fingerprint(checkpoint)),
-            data=tuple(Content(str(file.path), file.sha256) for file in source.files),
-            held_out=None if examples is None else Content(str(held_out), examples.sha256),
-            settings=settings_record(
-                settings, {**asdict(batches), "query_length": query_length, "passage_length": passage_length}
-            ),
+    inputs = RunInputs(
+        model=Content(str(name_or_path), model_fingerprint(checkpoint)),
+        data=tuple(Content(str(file.path), file.sha256) for file in source.files),
+        held_out=None if examples is None else Content(str(held_out), examples.sha256),
+        settings=settings_record(
+            settings, {**asdict(batches), "query_length": query_length, "passage_length": passage_length}
         ),
     )
-    torch.manual_seed(batches.seed)
-    model = load_trainable(checkpoint.folder, settings.loss.heads).to(target)
-    progress = Trainer(model, source, settings, run, evaluate=evaluate, show_progress=show_progress).run()
-    if half:
-        round_to_half(model)
-    fusion_weights = checkpoint.config.fusion_weights
-    if examples is not None and model.sparse_linear is not None and model.colbert_linear is not None:
-        fusion_weights = examples.fusion_weights(model.eval())
-    write_model_folder(model, out, checkpoint.folder, half=half, fusion_weights=fusion_weights)
-    example = source.files[0].read(0)
-    worst = check_model_folder(model, out, [example.query, *example.pos])
-    logger.info("%s gives the trained model's vectors (largest difference %.1e)", out, worst)
-    plot_run(out / RUN_FOLDER, out / RUN_FOLDER / PICTURE)
+    run = RunFolder(out / RUN_FOLDER)
+    with run.held():
+        remove_leftovers(out / WEIGHTS)
+        begin_or_resume(run, inputs)
+        torch.manual_seed(batches.seed)
+        model = load_trainable(checkpoint.folder, settings.loss.heads).to(target)
+        progress = Trainer(model, source, settings, run, evaluate=evaluate, show_progress=show_progress).run()
+        if half:
+            round_to_half(model)
+        fusion_weights = checkpoint.config.fusion_weights
+        if examples is not None and model.sparse_linear is not None and model.colbert_linear is not None:
+            fusion_weights = examples.fusion_weights(model.eval())
+        write_model_folder(model, out, checkpoint.folder, half=half, fusion_weights=fusion_weights)
+        example = source.files[0].read(0)
+        worst = check_model_folder(model, out, [example.query, *example.pos])
+        logger.info("%s gives the trained model's vectors (largest difference %.1e)", out, worst)
+        plot_run(run.path, run.path / PICTURE)
     return progress
 
 

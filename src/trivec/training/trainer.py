@@ -19,12 +19,11 @@ from tqdm import tqdm
 
 from trivec.caller import level_of_the_caller
 from trivec.engines.processor import has_bf16
-from trivec.errors import TrivecError
 from trivec.training.batches import BatchSource
 from trivec.training.gradients import BatchResult, backward
 from trivec.training.losses import LossSettings
 from trivec.training.m3 import TrainableM3
-from trivec.training.run_folder import Progress, RunFolder
+from trivec.training.run_folder import Progress, RunFolder, TrainingError
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +33,6 @@ COLLAPSE_SHARE = 0.001
 COLLAPSE_SPREAD = 0.01
 
 Evaluate = Callable[[TrainableM3], dict[str, float]]
-
-
-class TrainingError(TrivecError):
-    """A run cannot go on: the loss is not a number, or the lexical weights have collapsed."""
 
 
 @dataclass(frozen=True)
