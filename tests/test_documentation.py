@@ -1,8 +1,8 @@
 """Every code block of README.md and docs/*.md runs by itself, in a folder of its own.
 
 `BAAI/bge-m3` is replaced by `nano` in all of them. Beside the block, the folder holds what a reader brings: a model and
-files of the names in `readers_files`. A block that cannot run here has a comment before it, `<!-- not run: REASON -->`, which
-the rendered page does not show. Left out is docs/performance.md: its blocks are benchmarks, which take hours.
+files of the names in `readers_files`. A block that cannot run here has a comment before it, which the rendered page
+does not show: `<!-- not run: REASON -->`. Left out is docs/performance.md: its blocks are benchmarks, which take hours.
 """
 
 from __future__ import annotations

@@ -431,3 +431,21 @@ def test_the_command_says_what_is_wrong_in_one_line(
     assert "Traceback" not in result.output
     result = command(tiny_checkpoint, tmp_path, "--save-fusion")
     assert result.exit_code == 2
+
+
+@pytest.mark.parametrize("option", ["--json", "--markdown", "--chart"])
+def test_a_file_that_cannot_be_written_is_told_before_the_work(
+    command: Callable[..., object], tmp_path: Path, pair_file: Path, option: str
+):
+    result = command("no-such-model", pair_file, option, tmp_path / "nowhere" / "figures.svg")
+    assert result.exit_code == 2
+    assert f"{option} " in result.output
+    assert "there is no folder" in " ".join(result.output.replace("\u2502", "").split())
+
+
+def test_a_baseline_that_is_not_measured_is_told_before_the_work_by_the_names_of_the_options(
+    command: Callable[..., object], pair_file: Path
+):
+    result = command("no-such-model", pair_file, "--mode", "dense", "--baseline", "sparse")
+    assert result.exit_code == 2
+    assert "--baseline sparse is not measured: give --mode sparse too" in result.output

@@ -494,6 +494,30 @@ def test_a_run_that_goes_on_in_another_precision_is_refused(first_run, monkeypat
         first_run(out=tmp_path / "exact")
 
 
+@pytest.mark.parametrize("rate", [0.0, -1e-5, float("nan"), float("inf")])
+def test_a_learning_rate_that_cannot_train_is_refused(rate: float):
+    with pytest.raises(ValueError, match=r"learning rate must be a number above 0, not"):
+        TrainingSettings(steps=1, learning_rate=rate)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"temperature": float("nan")}, {"sum_weights": (1, -1, 1)}, {"loss_weights": (1, float("nan"), 1)}],
+    ids=str,
+)
+def test_a_loss_that_cannot_be_computed_is_refused(settings: dict):
+    with pytest.raises(ValueError, match=next(iter(settings)).replace("_", " ")):
+        LossSettings(**settings)
+
+
+def test_a_result_that_is_a_file_is_refused_before_the_work(tiny_checkpoint: Path, tmp_path: Path):
+    data = write_examples(tmp_path / "data.jsonl", 8)
+    with pytest.raises(NotADirectoryError, match=r"data\.jsonl is a file"):
+        fine_tune(tiny_checkpoint, [data], data, TrainingSettings(steps=1), show_progress=False)
+    with pytest.raises(DataError, match="nowhere does not exist"):
+        fine_tune(tiny_checkpoint, [data], tmp_path / "out", TrainingSettings(steps=1), held_out=tmp_path / "nowhere")
+
+
 def test_the_command_trains_and_says_what_came_out(tiny_checkpoint: Path, tmp_path: Path):
     import typer
     from typer.testing import CliRunner

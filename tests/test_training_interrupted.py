@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("torch", reason="needs torch: pip install 'trivec[train]'")
 
 from trivec.training.fine_tune import BatchSettings, fine_tune
-from trivec.training.trainer import TrainingSettings
+from trivec.training.trainer import TrainingError, TrainingSettings
 
 # Runs `trivec train`, which stops at the place that is told, as a slow disk might make it, and says so.
 SLOW_DISK = """
@@ -103,10 +103,13 @@ def test_what_a_killed_run_had_begun_to_write_is_removed_by_the_next(
     assert {path.name for path in (tmp_path / "out").iterdir()} >= RESULT
 
 
-def test_what_a_living_run_writes_is_left_alone(tiny_checkpoint: Path, data: Path, tmp_path: Path, train):
+def test_a_run_that_is_alive_keeps_others_out_and_what_it_writes(
+    tiny_checkpoint: Path, data: Path, tmp_path: Path, train
+):
     train("checkpoint.pt")
     (half,) = parts(tmp_path / "out")
-    run_again(tiny_checkpoint, data, tmp_path / "out")
+    with pytest.raises(TrainingError, match=r"another process is training into .*out.run"):
+        run_again(tiny_checkpoint, data, tmp_path / "out")
     assert parts(tmp_path / "out") == [half]
     assert half.read_bytes() == b"half a file"
 

@@ -177,6 +177,8 @@ def evaluate(
     # What can be wrong with the arguments is found before the model is loaded.
     _check_fusion_options(model, weights is not None, bool(tune_fusion), save_fusion)
     fusion = None if weights is None else _weights(weights)
+    _check_baseline(mode, baseline)
+    _check_folders({"--json": json_file, "--markdown": markdown, "--chart": chart})
     from trivec import evaluation
     from trivec.evaluation.chart import check_chart_path
 
@@ -217,6 +219,17 @@ def _check_fusion_options(model: str, given: bool, tuned: bool, saved: bool) -> 
         raise typer.BadParameter("--save-fusion needs --tune-fusion DATASET to choose weights on")
     if saved and not (Path(model) / "config.json").is_file():
         raise typer.BadParameter(f"--save-fusion: {model} is not a model folder that weights can be saved in")
+
+
+def _check_baseline(modes: list[Mode] | None, baseline: Mode | None) -> None:
+    if modes and baseline is not None and baseline not in modes:
+        raise typer.BadParameter(f"--baseline {baseline.value} is not measured: give --mode {baseline.value} too")
+
+
+def _check_folders(files: dict[str, Path | None]) -> None:
+    for option, path in files.items():
+        if path is not None and not path.parent.is_dir():
+            raise typer.BadParameter(f"{option} {path}: there is no folder {path.parent}")
 
 
 def _warn_of_shared_questions(development: list[RetrievalDataset], held_out: list[RetrievalDataset]) -> None:

@@ -80,6 +80,8 @@ def mine(
     trivec mine questions.jsonl train.jsonl --mode hybrid --ranks 10-100 --negatives 7 --model my-model
     """
     first_and_last = _ranks(ranks)
+    if not 0 <= margin < 1:
+        raise typer.BadParameter(f"--margin {margin:g} must be at least 0 and below 1")
     from trivec.documents import DocumentFiles
     from trivec.mining import mine_negatives
 
@@ -103,15 +105,16 @@ def mine(
             max_length=max_length,
             show_progress=sys.stderr.isatty(),
         )
-    reporting.say(
-        f"{output}: {amount(mined.queries, 'query', 'queries')}, {amount(mined.negatives, 'mined negative')}; "
-        f"{amount(mined.short, 'query', 'queries')} with fewer than {negatives}; "
-        f"{amount(mined.too_close, 'passage')} left out as too close to a positive"
-    )
+    told = [f"{output}: {amount(mined.queries, 'query', 'queries')}, {amount(mined.negatives, 'mined negative')}"]
+    if mined.short:
+        told.append(f"{mined.short:,} of the queries have fewer than {negatives} mined")
+    if mined.too_close:
+        told.append(f"{amount(mined.too_close, 'passage')} left out as too close to a positive")
+    reporting.say("; ".join(told))
 
 
 def _ranks(text: str) -> tuple[int, int]:
     first, dash, last = text.partition("-")
-    if not (dash and first.isdigit() and last.isdigit()):
-        raise typer.BadParameter(f"--ranks {text!r} is not two ranks such as 2-200")
+    if not (dash and first.isdigit() and last.isdigit()) or not 1 <= int(first) <= int(last):
+        raise typer.BadParameter(f"--ranks {text!r} is not two ranks from 1 up, such as 2-200")
     return int(first), int(last)

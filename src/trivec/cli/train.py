@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from trivec.cli import reporting
+
 _BATCHES = "Batches"
 _LOSS = "Loss"
 _OPTIMISER = "Optimiser"
@@ -191,6 +193,7 @@ def train(
             held_out=held_out,
             device=device,
             half=half,
+            show_progress=reporting.stderr.is_terminal,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
@@ -200,12 +203,14 @@ def train(
         else:
             stop.args = (f"nothing was kept yet, as no checkpoint was written (the first comes at step {save_every})",)
         raise
+    run = out / RUN_FOLDER
     if progress.resumed_step == progress.step:
-        typer.echo(f"{out / RUN_FOLDER} holds this very run, already finished: nothing was trained now.")
+        typer.echo(f"{run} holds this very run, already finished: nothing was trained now.")
     elif progress.resumed_step:
-        typer.echo(f"The run in {out / RUN_FOLDER} went on from step {progress.resumed_step}.")
-    typer.echo(f"{out}: {progress.step} steps, {progress.tokens:,} tokens in {progress.seconds:.0f} s; the folder was")
-    typer.echo("loaded again and gives the trained model's vectors.")
+        typer.echo(f"The run in {run} went on from step {progress.resumed_step}.")
+    steps_done = "1 step" if progress.step == 1 else f"{progress.step:,} steps"
+    typer.echo(f"{out}: {steps_done}, {progress.tokens:,} tokens in {progress.seconds:.0f} s.")
+    typer.echo("The folder was loaded again and gives the trained model's vectors.")
     if progress.best_value is not None:
         typer.echo(f"best {progress.best_name}: {progress.best_value:.4f} at step {progress.best_step}")
-    typer.echo(f"log and picture: {out / RUN_FOLDER}")
+    typer.echo(f"log and picture: {run}")

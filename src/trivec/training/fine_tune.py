@@ -82,11 +82,14 @@ def fine_tune(
         DataError: The data cannot be read.
         DeviceError: The device cannot be had.
         MissingExtraError: matplotlib is not installed.
+        NotADirectoryError: `out` is a file.
         TrainingError: The run cannot go on, or `out` holds one with another model, other data or settings.
         ResultError: The written folder does not give the model's vectors.
     """
     if find_spec("matplotlib") is None:  # better now than at the end of the run
         raise MissingExtraError("train", "matplotlib")
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"{out} is a file, where a folder for the result is wanted: name another")
     batches = batches or BatchSettings()
     checkpoint = open_checkpoint(name_or_path)
     tokenizer = M3Tokenizer(checkpoint.tokenizer_file)
@@ -111,32 +114,31 @@ def fine_tune(
         def evaluate(model: TrainableM3) -> dict[str, float]:
             return examples.figures(model, settings.loss)
 
-    run = RunFolder(out / RUN_FOLDER)
-    remove_leftovers(out / WEIGHTS)
-    begin_or_resume(
-        run,
-        RunInputs(
-            model=Content(str(name_or_path), model_fingerprint(checkpoint)),
-            data=tuple(Content(str(file.path), file.sha256) for file in source.files),
-            held_out=None if examples is None else Content(str(held_out), examples.sha256),
-            settings=settings_record(
-                settings, {**asdict(batches), "query_length": query_length, "passage_length": passage_length}
-            ),
+    inputs = RunInputs(
+        model=Content(str(name_or_path), model_fingerprint(checkpoint)),
+        data=tuple(Content(str(file.path), file.sha256) for file in source.files),
+        held_out=None if examples is None else Content(str(held_out), examples.sha256),
+        settings=settings_record(
+            settings, {**asdict(batches), "query_length": query_length, "passage_length": passage_length}
         ),
     )
-    torch.manual_seed(batches.seed)
-    model = load_trainable(checkpoint.folder, settings.loss.heads).to(target)
-    progress = Trainer(model, source, settings, run, evaluate=evaluate, show_progress=show_progress).run()
-    if half:
-        round_to_half(model)
-    fusion_weights = checkpoint.config.fusion_weights
-    if examples is not None and model.sparse_linear is not None and model.colbert_linear is not None:
-        fusion_weights = examples.fusion_weights(model.eval())
-    write_model_folder(model, out, checkpoint.folder, half=half, fusion_weights=fusion_weights)
-    example = source.files[0].read(0)
-    worst = check_model_folder(model, out, [example.query, *example.pos])
-    logger.info("%s gives the trained model's vectors (largest difference %.1e)", out, worst)
-    plot_run(out / RUN_FOLDER, out / RUN_FOLDER / PICTURE)
+    run = RunFolder(out / RUN_FOLDER)
+    with run.held():
+        remove_leftovers(out / WEIGHTS)
+        begin_or_resume(run, inputs)
+        torch.manual_seed(batches.seed)
+        model = load_trainable(checkpoint.folder, settings.loss.heads).to(target)
+        progress = Trainer(model, source, settings, run, evaluate=evaluate, show_progress=show_progress).run()
+        if half:
+            round_to_half(model)
+        fusion_weights = checkpoint.config.fusion_weights
+        if examples is not None and model.sparse_linear is not None and model.colbert_linear is not None:
+            fusion_weights = examples.fusion_weights(model.eval())
+        write_model_folder(model, out, checkpoint.folder, half=half, fusion_weights=fusion_weights)
+        example = source.files[0].read(0)
+        worst = check_model_folder(model, out, [example.query, *example.pos])
+        logger.info("%s gives the trained model's vectors (largest difference %.1e)", out, worst)
+        plot_run(run.path, run.path / PICTURE)
     return progress
 
 

@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from trivec.training.run_folder import RunFolder
-from trivec.training.trainer import TrainingError, TrainingSettings
+from trivec.training.run_folder import RunFolder, TrainingError
+from trivec.training.trainer import TrainingSettings
 
 INPUTS = "inputs.json"
 _HOW_NOT_WHAT = ("part_size", "checkpoint_gradients", "save_every", "loss")  # the loss is spread out instead

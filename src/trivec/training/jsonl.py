@@ -63,8 +63,10 @@ class JsonlFile:
         """Find the lines of a file and check the first.
 
         Raises:
-            DataError: The file has no lines, or the first is not an example.
+            DataError: The file is not there, has no lines, or the first is not an example.
         """
+        if not path.is_file():
+            raise DataError(f"{path} is a folder, not a file" if path.is_dir() else f"{path} does not exist")
         offsets, lengths = [], []
         position = 0
         digest = hashlib.sha256()

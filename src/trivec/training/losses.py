@@ -6,6 +6,7 @@ of the three also learns from that sum (self-knowledge distillation). It knows r
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -41,9 +42,12 @@ class LossSettings:
     def __post_init__(self) -> None:
         unknown = [head for head in self.heads if head not in HEADS]
         if unknown or not self.heads or len(set(self.heads)) != len(self.heads):
-            raise ValueError(f"heads must be distinct names out of {', '.join(HEADS)}, not {self.heads}")
-        if self.temperature <= 0:
+            raise ValueError(f"heads must be distinct names out of {', '.join(HEADS)}, not {', '.join(self.heads)!r}")
+        if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature must be positive, not {self.temperature}")
+        for what, weights in (("sum", self.sum_weights), ("loss", self.loss_weights)):
+            if len(weights) != len(HEADS) or not all(0 <= weight < math.inf for weight in weights):
+                raise ValueError(f"{what} weights must be three numbers of at least 0, not {weights}")
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,18 @@ checkpoint. It knows tensors and numbers, not what they mean.
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from trivec.checkpoint.safetensors_file import read_safetensors
+from trivec.errors import TrivecError
 from trivec.part_files import remove_leftovers, replacing
 from trivec.training.weights import load_weights, save_weights
 
@@ -22,6 +26,10 @@ CHECKPOINT = "checkpoint.pt"
 BEST = "best.safetensors"
 LOG = "log.csv"
 EVALUATION_LOG = "evaluation.csv"
+
+
+class TrainingError(TrivecError):
+    """A run cannot go on: its folder is another run's, the loss is not a number, or the lexical weights collapsed."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,29 @@ class RunFolder:
     def log_evaluation(self, row: dict[str, float]) -> None:
         """Add a line to the log of evaluations."""
         _append(self.path / EVALUATION_LOG, dict(row))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from training into the folder for as long as the block lasts, or this process lives.
+
+        Where the file system has no locks, nothing is kept out.
+
+        Raises:
+            TrainingError: Another process is training into it.
+        """
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise TrainingError(
+                f"another process is training into {self.path}: wait for it, or choose another folder for the result"
+            ) from None
+        except (OSError, NotImplementedError):
+            pass
+        try:
+            yield
+        finally:
+            lock.release()
 
     @property
     def has_checkpoint(self) -> bool:

@@ -19,12 +19,11 @@ from tqdm import tqdm
 
 from trivec.caller import level_of_the_caller
 from trivec.engines.processor import has_bf16
-from trivec.errors import TrivecError
 from trivec.training.batches import BatchSource
 from trivec.training.gradients import BatchResult, backward
 from trivec.training.losses import LossSettings
 from trivec.training.m3 import TrainableM3
-from trivec.training.run_folder import Progress, RunFolder
+from trivec.training.run_folder import Progress, RunFolder, TrainingError
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +33,6 @@ COLLAPSE_SHARE = 0.001
 COLLAPSE_SPREAD = 0.01
 
 Evaluate = Callable[[TrainableM3], dict[str, float]]
-
-
-class TrainingError(TrivecError):
-    """A run cannot go on: the loss is not a number, or the lexical weights have collapsed."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +81,14 @@ class TrainingSettings:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.part_size is not None and self.part_size < 1:
             raise ValueError(f"part_size must be at least 1, not {self.part_size}")
+        rates = {"learning rate": self.learning_rate, "embedding learning rate": self.embedding_learning_rate}
+        for what, value in (*rates.items(), ("longest gradient norm", self.max_gradient_norm)):
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"the {what} must be a number above 0, not {value}")
+        if not 0 <= self.weight_decay < math.inf or self.warmup_steps < 0:
+            raise ValueError(
+                f"weight decay and warm-up steps must be at least 0, not {self.weight_decay} and {self.warmup_steps}"
+            )
 
 
 class Trainer:
