@@ -103,6 +103,19 @@ def test_neighbours_change_nothing(tiny_checkpoint: Path) -> None:
         assert np.array_equal(together, model.encode(TEXTS, batch_size=16).dense)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_what_is_not_finite_stays_in_its_text_and_is_seen(precision: str, bad: float, tiny_checkpoint: Path) -> None:
+    """Rounding to whole steps must not turn a broken number into a sound one."""
+    with M3Model.load(tiny_checkpoint, engine="native", precision=precision) as model:
+        embeddings = np.random.default_rng(1).normal(size=(30, 32)).astype(np.float32)
+        expected = model._engine._pool.encode(model._engine._encoder.model, embeddings, [10, 10, 10])
+        embeddings[15, 20] = bad
+        hidden = model._engine._pool.encode(model._engine._encoder.model, embeddings, [10, 10, 10])
+    assert np.isnan(hidden[10:20]).all()
+    assert np.array_equal(np.delete(hidden, np.s_[10:20], axis=0), np.delete(expected, np.s_[10:20], axis=0))
+
+
 def test_several_threads_at_once(tiny_checkpoint: Path) -> None:
     with M3Model.load(tiny_checkpoint, engine="native", precision="fp32", num_threads=4) as model:
         expected = model.encode(TEXTS).dense

@@ -11,6 +11,7 @@ import pytest
 from random_checkpoint import FULL_SIZE, TINY, write_random_checkpoint
 from sample_texts import SENTENCES
 from trivec import BGEM3EmbeddingFunction, M3Embeddings, M3Model
+from trivec.engines.processor import missing_for_native
 from trivec.tokenizer import M3Tokenizer
 
 TOLERANCE = 1e-5
@@ -54,8 +55,10 @@ def texts_of_every_length(checkpoint: Path) -> list[str]:
     return [*texts, *texts[:5], "", " ", "\t\n", "<pad> spelled <s> out </s>", "<unk>", "🚣‍♀️ emoji 😀", "ﬁ Ⅷ ｆｕｌｌ"]
 
 
-@pytest.fixture(params=["openvino", "torch"])
+@pytest.fixture(params=["openvino", "native", "torch"])
 def engine(request: pytest.FixtureRequest) -> str:
+    if request.param == "native" and (missing := missing_for_native()):
+        pytest.skip(missing)
     return request.param
 
 
@@ -123,10 +126,12 @@ def test_compute_score(small_checkpoint: Path, engine: str, weights: list[float]
         assert ours[mode] == pytest.approx(scores, rel=0, abs=TOLERANCE)
 
 
-@pytest.mark.parametrize(("engine", "precision"), [("openvino", "auto"), ("torch", "bf16")])
+@pytest.mark.parametrize(("engine", "precision"), [("openvino", "auto"), ("native", "int8"), ("torch", "bf16")])
 def test_reduced_precision_stays_close(
     small_checkpoint: Path, every_length: tuple[list[str], dict], engine: str, precision: str
 ) -> None:
+    if engine == "native" and (missing := missing_for_native()):
+        pytest.skip(missing)
     model = M3Model.load(small_checkpoint, device="cpu", engine=engine, precision=precision)
     if model.precision == "fp32":
         pytest.skip("this processor has no bfloat16 instructions")

@@ -5,7 +5,12 @@ vectors is no one else's business, so the reporting package is kept out of sight
 then uses its own silent stand-in.
 """
 
+import os
 import sys
+
+# oneDNN, within OpenVINO, keeps what it compiled for each shape of a product: 1,024 of them, of 0.3 MB. A text of every
+# length up to some hundred tokens fills that. It is read once, before the first product; whoever has set it keeps it.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
 
 _hidden = "openvino_telemetry" not in sys.modules
 if _hidden:

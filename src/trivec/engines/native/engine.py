@@ -162,7 +162,12 @@ def _prepared_weights(
 
     # In fp32 the order is made anew at each load: to keep it would double what the checkpoint takes on disk.
     if cache is None or precision == "fp32":
-        return dict(convert())
+        weights = {}
+        for name, tensor in convert():
+            weights[name] = tensor
+            if name.endswith(".output.LayerNorm.bias"):  # so that no layer is in memory twice
+                release_pages(checkpoint.encoder.values())
+        return weights
     return cache.load_or_convert(checkpoint, "int8avx2", convert)
 
 
