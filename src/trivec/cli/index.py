@@ -60,7 +60,8 @@ def index(
 
     A text, Markdown or HTML file is one document, a line of .jsonl or a row of .csv, .tsv or .parquet is one. Indexing
     a document again replaces its chunks, so the same command run twice stores nothing twice; after an interruption add
-    [bold]--resume[/]. All files are looked through before any work.
+    [bold]--resume[/]. A .csv or .tsv column whose values are all numbers is stored as numbers, for filters. All files
+    are looked through before any work.
 
     [dim]Examples:[/]
 
