@@ -417,6 +417,55 @@ def test_a_pipe_is_not_looked_through(tmp_path):
     assert DocumentFiles([tmp_path / "pipe.jsonl"]).look_through() is None
 
 
+GOOD = {
+    ".txt": "Köln\r\n東京",
+    ".jsonl": "\n".join(json.dumps({"text": f"Köln {i}", "id": i, "x": [i / 7, {"y": None}]}) for i in range(5)),
+    ".csv": 'text,id,n\n"a, ""b""\nc",1,2\nKöln,2,3.5\n',
+    ".tsv": "text\tid\tn\na b\t1\t2\nKöln\t2\t3\n",
+    ".html": PAGE,
+}
+
+
+@pytest.mark.parametrize("suffix", GOOD)
+def test_whatever_bytes_a_file_holds_it_is_read_or_told(tmp_path, suffix):
+    generator = random.Random(11)
+    file = tmp_path / f"x{suffix}"
+    told = read = 0
+    for _ in range(400):
+        data = bytearray(
+            GOOD[suffix].encode(
+                generator.choice(
+                    ["utf-8", "utf-8", "utf-16", "utf-32", "latin-1"],
+                ),
+                "replace",
+            )
+        )
+        for _ in range(generator.randrange(6)):
+            place = generator.randrange(len(data))
+            change = generator.randrange(4)
+            if change == 0:
+                data[place] ^= 1 << generator.randrange(8)
+            elif change == 1:
+                del data[place : place + generator.randrange(1, 9)]
+            elif change == 2:
+                data[place:place] = generator.choice(
+                    [b"\x00", b"\xff\xfe", b'"', b"\n", b"\xed\xa0\x80", b"\\ud800", b"<![", b"{"]
+                )
+            else:
+                data[place:place] = data[place // 2 : place]
+            data = data or bytearray(b"\n")
+        bad = []
+        documents = list(DocumentFiles([write(file, bytes(data))]).read(bad.append))
+        for document in documents:
+            json.dumps([document.id, document.text, document.metadata], ensure_ascii=False, allow_nan=False).encode()
+            assert "\0" not in document.text or suffix == ".jsonl"
+        for record in bad:
+            assert json.loads(record.as_json())["reason"]
+        told, read = told + len(bad), read + len(documents)
+    assert told > 50
+    assert read > 50
+
+
 class TestParquet:
     @pytest.fixture(autouse=True)
     def _pyarrow(self):

@@ -70,8 +70,8 @@ def index(
 
     A text, Markdown or HTML file is one document, a line of .jsonl or a row of .csv, .tsv or .parquet is one. Indexing
     a document again replaces its chunks, so the same command run twice stores nothing twice; after an interruption add
-    [bold]--resume[/]. Documents that are no longer there stay stored until [bold]--sync[/]. All files are looked
-    through before any work.
+    [bold]--resume[/]. Documents that are no longer there stay stored until [bold]--sync[/]. A .csv or .tsv column whose
+    values are all numbers is stored as numbers, for filters. All files are looked through before any work.
 
     A collection keeps to the model that it was made with: that is taken unless [bold]--model[/] names one, and another
     one is refused.
