@@ -95,7 +95,7 @@ class Checkpoint:
         for file in files:
             of_file = _read_tensors(file)
             if twice := tensors.keys() & of_file.keys():
-                raise CheckpointError(f"{file} holds {min(twice)!r}, which another shard holds as well: keep one")
+                raise CheckpointError(f"{file} holds {min(twice)!r:.100}, which another shard holds as well: keep one")
             tensors |= of_file
         return cls(
             folder=folder,
@@ -140,10 +140,10 @@ def shard_names(index: Path) -> list[str]:
     """
     try:
         names = sorted(set(read_json_object(index)["weight_map"].values()))
-        if names and all(Path(name).name == name and name.isprintable() for name in names):
+        if names and all(Path(name).name == name and name.isprintable() and len(name) < 256 for name in names):
             return names
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index} is no index of weight shards ({error!r}): download it again") from error
+        raise CheckpointError(f"{index} is no index of weight shards ({error!r:.300}): download it again") from error
     raise CheckpointError(f"{index} must list shards as plain file names, got {reprlib.repr(names)}")
 
 

@@ -161,22 +161,24 @@ def _laid_out(header: dict[str, Any], path: Path, size: int) -> list[tuple[str, 
             continue
         dtype, shape, (begin, end) = str(entry["dtype"]), tuple(entry["shape"]), entry["data_offsets"]
         if len(shape) > _MOST_DIMENSIONS:
-            raise ValueError(f"tensor {name} has {len(shape)} dimensions")
+            raise ValueError(f"tensor {name:.100} has {len(shape)} dimensions")
         if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
-            raise ValueError(f"tensor {name} has sizes or offsets that are no whole numbers of at least 0")
+            raise ValueError(f"tensor {name:.100} has sizes or offsets that are no whole numbers of at least 0")
         if dtype in _ITEM_SIZES and end - begin != math.prod(shape) * _ITEM_SIZES[dtype]:
-            raise ValueError(f"{end - begin:,} bytes given to tensor {name} of shape {shape} and dtype {dtype}")
+            raise ValueError(f"{end - begin:,} bytes given to tensor {name:.100} of shape {shape} and dtype {dtype}")
         tensors.append((name, dtype, shape, begin, end))
     tensors.sort(key=lambda tensor: tensor[3:])
     reached = 0
     for name, _dtype, _shape, begin, end in tensors:
         if end > size:
             raise CheckpointError(
-                f"{path} is truncated: tensor {name} ends at byte {end:,} of the data, the file at {size:,}; "
+                f"{path} is truncated: tensor {name:.100} ends at byte {end:,} of the data, the file at {size:,}; "
                 "download it again"
             )
         if begin != reached or end < begin:
-            raise ValueError(f"tensor {name} begins at byte {begin:,} of the data, the one before ends at {reached:,}")
+            raise ValueError(
+                f"tensor {name:.100} begins at byte {begin:,} of the data, the one before ends at {reached:,}"
+            )
         reached = end
     if reached != size:
         raise ValueError(f"the tensors end at byte {reached:,} of the data, the file at {size:,}")
@@ -184,7 +186,7 @@ def _laid_out(header: dict[str, Any], path: Path, size: int) -> list[tuple[str, 
 
 
 def _damaged_header(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{path} has a damaged safetensors header ({error}): download it again")
+    return CheckpointError(f"{path} has a damaged safetensors header ({error!s:.300}): download it again")
 
 
 def _view(mapped: mmap.mmap, begin: int, end: int, dtype: str, shape: tuple[int, ...]) -> StoredTensor:

@@ -62,7 +62,7 @@ def read_torch_file(path: Path) -> dict[str, StoredTensor]:
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, ArithmeticError) as error:
         size = path.stat().st_size
         raise CheckpointError(
-            f"{path} is truncated or no torch file ({size:,} bytes; {error}): download it again"
+            f"{path} is truncated or no torch file ({size:,} bytes; {error!s:.300}): download it again"
         ) from error
 
 
@@ -111,7 +111,7 @@ def _read_archive(archive: zipfile.ZipFile, mapped: mmap.mmap, path: Path) -> di
             "Get the file from a source you trust, or as safetensors"
         ) from error
     except DamagedPickleError as error:
-        raise CheckpointError(f"{path} is damaged: its pickle does not describe tensors ({error})") from error
+        raise CheckpointError(f"{path} is damaged: its pickle does not describe tensors ({error!s:.300})") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds a {type(state).__name__}, expected a dict of tensors")
     tensors = {name: value for name, value in state.items() if isinstance(value, StoredTensor)}
