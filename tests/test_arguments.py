@@ -140,6 +140,9 @@ def test_switches_are_true_or_false(value: Any, tiny_checkpoint: Path, tiny_mode
     for name in ("return_dense", "return_sparse", "return_colbert_vecs", "normalize", "show_progress"):
         with pytest.raises(TypeError, match=f"^{name}=.* must be True or False"):
             tiny_model.encode(["a"], **{name: value})
+    for name in ("use_cache", "local_files_only"):
+        with pytest.raises(TypeError, match=f"^{name}=.* must be True or False"):
+            M3Model.load(tiny_checkpoint, **{name: value})
     for name in ("use_fp16", "normalize_embeddings", "return_sparse", "show_progress"):
         with pytest.raises(TypeError, match=f"^{name}=.* must be True or False"):
             BGEM3EmbeddingFunction(tiny_checkpoint, **{name: value})

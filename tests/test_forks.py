@@ -20,7 +20,8 @@ SECONDS = 60  # a child that has not answered by then never will
 def run(code: str, *arguments: object, **environment: str) -> str:
     """Run code in an interpreter of its own, which may fork and hang; return what it wrote, its errors too."""
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        # Python 3.12 and newer warn of every fork of a process that has threads.
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(code), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -159,6 +160,7 @@ def test_a_forked_child_leaves_milvus_lite_to_its_parent(tiny_checkpoint: Path, 
     run(FORK + textwrap.dedent(code), tiny_checkpoint, tmp_path / "f.db")
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_locks_that_another_thread_held_are_free_in_a_child() -> None:
     lock, held, done = ForkSafeLock(), threading.Event(), threading.Event()
 
@@ -186,6 +188,7 @@ class Value:
         self.of = of
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(("survives", "code"), [(False, 8), (True, 7)])
 def test_a_value_is_made_anew_unless_it_survives(survives: bool, code: int) -> None:
     value = PerProcess(Value(7), lambda: Value(8), survives)

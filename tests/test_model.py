@@ -238,7 +238,7 @@ def test_scores_of_one_pair_and_of_many(tiny_model: M3Model) -> None:
     only_colbert = tiny_model.compute_score(pairs, weights=(0, 0, 1))
     assert only_colbert["colbert+sparse+dense"] == only_colbert["colbert"]
     assert np.isnan(only_colbert["sparse+dense"]).all()
-    for weights in ((-1, 2, -1), (0, 0, 0), (float("nan"), 1, 1)):
+    for weights in ((-1, 2, -1), (0, 0, 0), (float("nan"), 1, 1), (None, 1, 1), "abc", 0.5, ("1", "x", "2")):
         with pytest.raises(ValueError, match="weights must be three numbers"):
             tiny_model.compute_score(pairs, weights=weights)
     with pytest.raises(ValueError, match="weights must be three numbers"):

@@ -118,7 +118,7 @@ def test_calls_as_of_hugging_face(tokenizer: M3Tokenizer) -> None:
     assert tokenizer.convert_ids_to_tokens(np.int64(2)) == "</s>"
     assert tokenizer.convert_tokens_to_ids("no such piece") == tokenizer.convert_tokens_to_ids("<unk>")
     assert tokenizer.convert_ids_to_tokens([10**6]) == [None]
-    assert len(tokenizer) == tokenizer.vocabulary_size
+    assert len(tokenizer) == tokenizer.vocab_size == tokenizer.vocabulary_size
     assert tokenizer.decode(np.array(ids), skip_special_tokens=True) == text
     assert tokenizer.decode(ids).startswith("<s>")
     with pytest.raises(TypeError, match="return_tensors"):

@@ -120,7 +120,7 @@ class BGEM3EmbeddingFunction:
         self.normalize_embeddings = switch("normalize_embeddings", normalize_embeddings)
         self.use_fp16 = switch("use_fp16", use_fp16)
         self._show_progress = switch("show_progress", kwargs.get("show_progress", True))
-        options = {name: kwargs[name] for name in _MODEL_OPTIONS if name in kwargs}
+        options = {name: kwargs[name] for name in _MODEL_OPTIONS if kwargs.get(name) is not None}
         if precision is None:
             precision = _reduced_precision(options.get("engine", "auto"), device) if use_fp16 else "fp32"
         with ExitStack() as on_failure:

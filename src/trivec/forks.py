@@ -3,7 +3,8 @@
 A fork copies memory, but of the threads only the one that forked. Whatever has threads of its own (OpenVINO, torch,
 tokenizers, a connection), and a lock that another thread held, would have the child wait for ever: when it is used, and
 also when it is freed, at the latest as the child ends. So a child makes such things anew, or is told to, and never
-touches its parent's. Knows nothing of what is kept.
+touches its parent's. Libraries have locks of their own, which cannot be made anew; so a fork waits until other threads
+have computed the batch they are at. Knows nothing of what is kept or computed.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class PerProcess(Generic[T]):
         if self._process not in (None, os.getpid()):
             with self._lock:
                 if self._process != os.getpid():
+                    never_free(self._value)  # again, for a process forked behind Python's back
                     self._value = self._make()
                     keep_in_children(self._value)
                     self._process = os.getpid()  # last: another thread that sees it goes on to the value

@@ -133,6 +133,8 @@ class M3Model:
             raise ValueError(f"precision={precision!r} is not one of {', '.join(map(repr, PRECISIONS))}")
         if num_threads is not None:
             num_threads = whole_number("num_threads", num_threads)
+        use_cache = switch("use_cache", use_cache)
+        local_files_only = switch("local_files_only", local_files_only)
         kind, _ = choose_engine(engine, device)  # before anything is downloaded
         checkpoint = open_checkpoint(name_or_path, cache_dir, revision, local_files_only)
         tokenizer = M3Tokenizer(checkpoint.tokenizer_file)

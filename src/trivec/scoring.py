@@ -67,11 +67,14 @@ def combined_scores(
     Raises:
         ValueError: Not three weights, one is negative or no number, or all are 0.
     """
-    if len(weights) != 3 or not all(0 <= weight < math.inf for weight in weights) or sum(weights) == 0:
+    try:
+        of_dense, of_sparse, of_colbert = (float(weight) for weight in weights)
+    except (TypeError, ValueError):
+        of_dense = of_sparse = of_colbert = math.nan
+    if not all(0 <= weight < math.inf for weight in (of_dense, of_sparse, of_colbert)) or not any(weights):
         raise ValueError(
-            f"weights must be three numbers (dense, sparse, colbert), none negative, not all 0: got {weights}"
+            f"weights must be three numbers (dense, sparse, colbert), none negative, not all 0: got {weights!r:.60}"
         )
-    of_dense, of_sparse, of_colbert = weights
     dense, sparse, colbert = [], [], []
     for query, document in zip(queries, documents, strict=True):
         if query.dense is None or document.dense is None or query.sparse is None or document.sparse is None:

@@ -252,6 +252,11 @@ class M3Tokenizer:
         token_id = self._tokenizer.token_to_id(token)
         return self.unused_ids[-1] if token_id is None else int(token_id)  # the last of them is <unk>
 
+    @property
+    def vocab_size(self) -> int:
+        """The same as `vocabulary_size`."""
+        return self.vocabulary_size
+
     def __len__(self) -> int:
         return int(self.vocabulary_size)
 
