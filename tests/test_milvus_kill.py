@@ -91,7 +91,6 @@ def test_kills_while_indexing_changed_documents_and_while_encoding_again_lose_no
             assert len(ids) == len(set(ids)) == collection.count()
             assert set(ids) == expected
         if not changing:
-            subprocess.run(index("--reencode", "-m", str(other)), cwd=tmp_path, check=True)
             subprocess.run(index("--reencode", "-m", str(tiny_checkpoint)), cwd=tmp_path, check=True)
     assert interrupted >= 3
     with M3Collection("documents", tiny_model, uri=uri) as collection:
