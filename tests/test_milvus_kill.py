@@ -14,19 +14,20 @@ import pytest
 from random_checkpoint import write_random_checkpoint
 from trivec.milvus import M3Collection
 
+# Documents a round: more than are written until it is killed.
 DOCUMENTS, KILLS = 1200, 8
 
 
 @pytest.mark.slow
 def test_kills_while_indexing_lose_and_double_nothing(tiny_model, tiny_checkpoint, tmp_path):
-    texts = {f"d{i}": f"text number {i} of a boat and {i * 7 % 100} bridges" for i in range(DOCUMENTS)}
+    texts = {f"d{i}": f"text number {i} of a boat and {i * 7 % 100} bridges" for i in range(DOCUMENTS * KILLS // 2)}
     lines = [json.dumps({"id": identifier, "text": text}) for identifier, text in texts.items()]
-    (tmp_path / "r.jsonl").write_text("\n".join(lines), encoding="utf-8")
     command = [sys.executable, "-m", "trivec", "index", "r.jsonl", "--resume", "-m", str(tiny_checkpoint)]
     delays = random.Random(0)
     uri = str(tmp_path / "milvus.db")
     before, killed, interrupted = set(), 0, 0
     while killed < KILLS:
+        (tmp_path / "r.jsonl").write_text("\n".join(lines[: (killed + 1) * DOCUMENTS // 2]), encoding="utf-8")
         wal = {file: file.stat().st_mtime_ns for file in (tmp_path / "milvus.db").glob("**/wal/*")}
         with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as indexing:
             # Until it writes, or has nothing left to write; then some moments more, so that every step meets a kill.
@@ -45,7 +46,7 @@ def test_kills_while_indexing_lose_and_double_nothing(tiny_model, tiny_checkpoin
             before = set(ids)
     assert interrupted >= 3
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stderr.strip().endswith(f"now holds {DOCUMENTS}")
+    assert done.stderr.strip().endswith(f"now holds {len(texts)}")
     with M3Collection("documents", tiny_model, uri=uri) as collection:
         stored = {row["id"]: row["text"] for row in collection._table.listed(["id", "text"])}
         assert stored == {f"{identifier}#1": text for identifier, text in texts.items()}
