@@ -177,7 +177,11 @@ def test_blank_documents_are_counted(command, tmp_path, tiny_checkpoint):
 @pytest.mark.parametrize("name", ["my notes", "1st", "größe"])
 def test_a_name_that_milvus_takes_not_is_said_before_anything_is_loaded(command, tmp_path, name):
     (tmp_path / "one.txt").write_text("a bridge")
-    for arguments in (("index", "one.txt", "-c", name), ("search", "x", "-c", name)):
+    for arguments in (
+        ("index", "one.txt", "-c", name),
+        ("index", "missing.txt", "-c", name),
+        ("search", "x", "-c", name),
+    ):
         code, out, err = command(*arguments)  # with the default model, which is not on this machine
         assert (code, out, err.count("\n")) == (1, "", 1)
         assert f"{name!r} cannot be the name of a collection" in err

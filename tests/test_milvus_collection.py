@@ -374,6 +374,19 @@ def test_replacing_a_document_replaces_its_metadata(collection):
     assert collection.add(new, skip_unchanged=True).unchanged == 1
 
 
+def test_replacing_a_value_inside_metadata_leaves_nothing_of_the_old_one(collection):
+    for metadata in (
+        {"a": {"x": 1, "y": [1, 2]}, "b": [1, 2]},
+        {"a": {"x": 2}, "b": []},
+        {"a": None, "b": "c", "d": 1},
+    ):
+        collection.add([{"id": "m", "text": "x", "metadata": metadata}])
+        (hit,) = collection.search("x", "dense")
+        assert {name: value for name, value in hit.metadata.items() if value is not None} == {
+            name: value for name, value in metadata.items() if value is not None
+        }
+
+
 def test_what_an_add_that_fails_halfway_has_stored_is_flushed(collection, monkeypatch):
     def failing():
         yield from (f"text {i}" for i in range(130))

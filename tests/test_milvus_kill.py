@@ -11,21 +11,23 @@ import time
 
 import pytest
 
+from random_checkpoint import write_random_checkpoint
 from trivec.milvus import M3Collection
 
+# Documents a round: more than are written until it is killed.
 DOCUMENTS, KILLS = 1200, 8
 
 
 @pytest.mark.slow
 def test_kills_while_indexing_lose_and_double_nothing(tiny_model, tiny_checkpoint, tmp_path):
-    texts = {f"d{i}": f"text number {i} of a boat and {i * 7 % 100} bridges" for i in range(DOCUMENTS)}
+    texts = {f"d{i}": f"text number {i} of a boat and {i * 7 % 100} bridges" for i in range(DOCUMENTS * KILLS // 2)}
     lines = [json.dumps({"id": identifier, "text": text}) for identifier, text in texts.items()]
-    (tmp_path / "r.jsonl").write_text("\n".join(lines), encoding="utf-8")
     command = [sys.executable, "-m", "trivec", "index", "r.jsonl", "--resume", "-m", str(tiny_checkpoint)]
     delays = random.Random(0)
     uri = str(tmp_path / "milvus.db")
     before, killed, interrupted = set(), 0, 0
     while killed < KILLS:
+        (tmp_path / "r.jsonl").write_text("\n".join(lines[: (killed + 1) * DOCUMENTS // 2]), encoding="utf-8")
         wal = {file: file.stat().st_mtime_ns for file in (tmp_path / "milvus.db").glob("**/wal/*")}
         with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as indexing:
             # Until it writes, or has nothing left to write; then some moments more, so that every step meets a kill.
@@ -44,9 +46,53 @@ def test_kills_while_indexing_lose_and_double_nothing(tiny_model, tiny_checkpoin
             before = set(ids)
     assert interrupted >= 3
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stderr.strip().endswith(f"now holds {DOCUMENTS}")
+    assert done.stderr.strip().endswith(f"now holds {len(texts)}")
     with M3Collection("documents", tiny_model, uri=uri) as collection:
         stored = {row["id"]: row["text"] for row in collection._table.listed(["id", "text"])}
         assert stored == {f"{identifier}#1": text for identifier, text in texts.items()}
         (hit,) = collection.search(texts["d7"], "sparse", limit=1, filter='id == "d7#1"')
         assert hit.text == texts["d7"]
+
+
+@pytest.mark.slow
+def test_kills_while_indexing_changed_documents_and_while_encoding_again_lose_nothing(
+    tiny_model, tiny_checkpoint, tmp_path, tmp_path_factory
+):
+    """Both write over rows that are there; encoding again has nothing but these rows to take the texts from."""
+    other = write_random_checkpoint(tmp_path_factory.mktemp("checkpoints") / "other", seed=7)
+    uri = str(tmp_path / "milvus.db")
+    expected = {f"d{i}#1" for i in range(DOCUMENTS)}
+
+    def write(word):
+        lines = [json.dumps({"id": f"d{i}", "text": f"text number {i} of a {word}"}) for i in range(DOCUMENTS)]
+        (tmp_path / "r.jsonl").write_text("\n".join(lines), encoding="utf-8")
+
+    def index(*options):
+        return [sys.executable, "-m", "trivec", "index", "r.jsonl", *options]
+
+    write("boat")
+    subprocess.run(index("-m", str(tiny_checkpoint)), cwd=tmp_path, check=True)
+    delays = random.Random(1)
+    interrupted = 0
+    for kill in range(KILLS):
+        write(f"boat of kind {kill}")
+        changing = kill % 2 == 0
+        command = index() if changing else index("--resume", "--reencode", "-m", str(other))
+        state = {file: file.stat().st_mtime_ns for file in (tmp_path / "milvus.db").glob("**/wal/*")}
+        with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as indexing:
+            while indexing.poll() is None and state == {
+                file: file.stat().st_mtime_ns for file in (tmp_path / "milvus.db").glob("**/wal/*") if file.exists()
+            }:
+                time.sleep(0.002)
+            time.sleep(delays.random() * 0.3)
+            indexing.send_signal(signal.SIGKILL)
+            interrupted += indexing.wait(60) == -signal.SIGKILL
+        with M3Collection("documents", uri=uri) as collection:
+            ids = [row["id"] for row in collection._table.listed(["id"])]
+            assert len(ids) == len(set(ids)) == collection.count()
+            assert set(ids) == expected
+        if not changing:
+            subprocess.run(index("--reencode", "-m", str(tiny_checkpoint)), cwd=tmp_path, check=True)
+    assert interrupted >= 3
+    with M3Collection("documents", tiny_model, uri=uri) as collection:
+        assert {row["id"] for row in collection._table.listed(["id"])} == expected

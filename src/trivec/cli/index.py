@@ -88,6 +88,10 @@ def index(
     from trivec.milvus import M3Collection, MilvusError, index_documents
     from trivec.milvus.connection import is_lite
     from trivec.milvus.indexing import CHUNK_TOKENS, longest_chunk
+    from trivec.milvus.schema import name_problem
+
+    if name_problem(collection):  # then it must be there, which is seen to before files are read
+        M3Collection(collection, uri=uri, token=token, db_name=database, timeout=timeout).close()
 
     if overlap is not None and overlap * 2 >= (chunk_tokens or CHUNK_TOKENS):
         raise typer.BadParameter(

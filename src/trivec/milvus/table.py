@@ -146,9 +146,12 @@ class Table:
         """Write rows; each takes the place of the one with its id, metadata and all."""
         with self._change:
             if is_lite(self._uri):
-                # Milvus Lite 3.2.2 merges a row into the one that has its id: metadata left out would stay. If the
-                # process ends in between, running the same add again stores the documents, as after any interruption.
-                self.delete(self.fetch((row["id"] for row in new), ["id"]))
+                # Milvus Lite 3.2.2 merges a row into the one that has its id, so metadata left out would stay. Only
+                # where there is such is the row deleted first: a process that ends in between leaves it out, until the
+                # same documents are added again.
+                keys = {row["id"]: row.keys() for row in new}
+                stored = self.fetch(keys, ["$meta"])
+                self.delete(each for each, row in stored.items() if not rows.metadata(row).keys() <= keys[each])
             self._call("add documents", lambda client: client.upsert(self.name, list(new)))
 
     def delete(self, ids: Iterable[str]) -> None:
