@@ -20,6 +20,12 @@ class Mode(str, Enum):
     hybrid = "hybrid"
 
 
+def _checked_margin(margin: float) -> float:
+    if not 0 <= margin < 1:
+        raise typer.BadParameter(f"{margin:g} is not at least 0 and below 1")
+    return margin
+
+
 def mine(
     questions: Annotated[
         Path,
@@ -48,7 +54,10 @@ def mine(
         str, typer.Option(metavar="FIRST-LAST", help="Ranks to draw from, positives not counted.")
     ] = "2-200",
     margin: Annotated[
-        float, typer.Option(help="Leave out what scores above (1 - margin) times the query's worst positive.")
+        float,
+        typer.Option(
+            callback=_checked_margin, help="Leave out what scores above (1 - margin) times the query's worst positive."
+        ),
     ] = 0.05,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     text_field: options.TextField = "text",
@@ -78,8 +87,6 @@ def mine(
     trivec mine questions.jsonl train.jsonl --mode hybrid --ranks 10-100 --negatives 7 --model my-model
     """
     first_and_last = _ranks(ranks)
-    if not 0 <= margin < 1:
-        raise typer.BadParameter(f"--margin {margin:g} must be at least 0 and below 1")
     from trivec.documents import read_documents
     from trivec.mining import mine_negatives
 
@@ -99,14 +106,10 @@ def mine(
             max_length=max_length,
             show_progress=sys.stderr.isatty(),
         )
-    queries = "1 query" if mined.queries == 1 else f"{mined.queries:,} queries"
-    found = "1 mined negative" if mined.negatives == 1 else f"{mined.negatives:,} mined negatives"
-    told = [f"{output}: {queries}, {found}"]
-    if mined.short:
-        told.append(f"{mined.short:,} of the queries have fewer than {negatives} mined")
-    if mined.too_close:
-        told.append(f"{mined.too_close:,} passages left out as too close to a positive")
-    reporting.say("; ".join(told))
+    reporting.say(
+        f"{output}: {mined.queries} queries, {mined.negatives} mined negatives; {mined.short} queries have fewer than "
+        f"{negatives}; {mined.too_close} passages left out as too close to a positive"
+    )
 
 
 def _ranks(text: str) -> tuple[int, int]:

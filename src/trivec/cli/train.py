@@ -28,13 +28,21 @@ def train(
     model: Annotated[
         str,
         typer.Option(
-            metavar="MODEL", help="The model to start from: a name, a folder or a hub id.", show_default=False
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="The model to start from: a name, a folder or a hub id.",
+            show_default=False,
         ),
     ],
     out: Annotated[
         Path,
         typer.Option(
-            metavar="FOLDER", help="Folder of the result; a run interrupted there goes on.", show_default=False
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            help="Folder of the result; a run interrupted there goes on.",
+            show_default=False,
         ),
     ],
     heads: Annotated[str, typer.Option(metavar="NAMES", help="Heads to train, separated by commas.")] = (
