@@ -307,6 +307,7 @@ def test_teacher_scores_and_hard_negatives_reach_the_batch(tmp_path: Path, token
     file = write_examples(tmp_path / "scored.jsonl", 4, negatives=1, scores=True)
     batch = JsonlBatches([file], tokenizer, batch_size=4, group_size=3).batch(0)
     assert len(batch.passages) == 12
+    assert repr(batch) == f"TokenBatch('scored.jsonl', 4 queries, 12 passages, {batch.tokens} tokens)"
     assert batch.teacher_scores == [[2.0, 0.5, 0.5]] * 4
     plain = write_examples(tmp_path / "plain.jsonl", 4, negatives=0)
     batch = JsonlBatches([plain], tokenizer, batch_size=4, group_size=3).batch(0)
