@@ -321,7 +321,9 @@ def test_teacher_scores_and_hard_negatives_reach_the_batch(tmp_path: Path, token
         ('{"query": "a", "pos": "a"}', "list"),
         ('{"query": "a", "pos": []}', "at least one"),
         ('{"query": "a", "pos": ["b"], "pos_scores": [1, 2]}', "2 numbers for 1 texts"),
-        ("{broken", "byte 0"),
+        ('{"query": "a", "pos": ["b"], "pos_scores": [NaN]}', "`pos_scores` holds nan"),
+        ('["a", "b"]', "a list, not an object"),
+        ("{broken", "bad.jsonl:1: "),
         ("", "no examples"),
     ],
 )
@@ -329,6 +331,15 @@ def test_bad_lines_are_named(tmp_path: Path, tokenizer: M3Tokenizer, line: str, 
     (tmp_path / "bad.jsonl").write_text(line + "\n")
     with pytest.raises(DataError, match=message):
         JsonlBatches([tmp_path / "bad.jsonl"], tokenizer)
+
+
+def test_a_bad_line_anywhere_is_told_before_anything_is_trained(tiny_checkpoint: Path, tmp_path: Path):
+    data = write_examples(tmp_path / "data.jsonl", 8)
+    data.write_text(data.read_text() + '\n{"query": "a", "pos": [7]}\n' + data.read_text())
+    settings = TrainingSettings(steps=1)
+    with pytest.raises(DataError, match=r"data\.jsonl:10: `pos` and `neg` must hold texts"):
+        fine_tune(tiny_checkpoint, [data], tmp_path / "out", settings, show_progress=False)
+    assert not (tmp_path / "out").exists()
 
 
 def test_folders_are_searched_and_missing_paths_named(tmp_path: Path):
