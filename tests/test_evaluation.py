@@ -433,6 +433,15 @@ def test_the_command_says_what_is_wrong_in_one_line(
     assert result.exit_code == 2
 
 
+def test_data_sets_and_reports_show_themselves_in_a_line(tiny_model: M3Model, settings: EvaluationSettings):
+    assert repr(TOY) == "RetrievalDataset('toy', 5 queries, 12 documents)"
+    report = evaluate(tiny_model, [TOY], settings, modes=["dense", "bm25-words"])
+    means = [100 * report.macro[mode]["nDCG@10"].mean for mode in ("dense", "bm25-words")]
+    figures = f"nDCG@10 dense {means[0]:.1f}, bm25-words {means[1]:.1f})"
+    assert repr(report) == f"EvaluationReport({tiny_model.name!r} in fp32 on 'toy', {figures}"
+    assert repr(report.datasets[0]) == f"DatasetReport('toy', 5 queries, 12 documents, {figures}"
+
+
 @pytest.mark.parametrize("option", ["--json", "--markdown", "--chart"])
 def test_a_file_that_cannot_be_written_is_told_before_the_work(
     command: Callable[..., object], tmp_path: Path, pair_file: Path, option: str

@@ -307,6 +307,7 @@ def test_teacher_scores_and_hard_negatives_reach_the_batch(tmp_path: Path, token
     file = write_examples(tmp_path / "scored.jsonl", 4, negatives=1, scores=True)
     batch = JsonlBatches([file], tokenizer, batch_size=4, group_size=3).batch(0)
     assert len(batch.passages) == 12
+    assert repr(batch) == f"TokenBatch('scored.jsonl', 4 queries, 12 passages, {batch.tokens} tokens)"
     assert batch.teacher_scores == [[2.0, 0.5, 0.5]] * 4
     plain = write_examples(tmp_path / "plain.jsonl", 4, negatives=0)
     batch = JsonlBatches([plain], tokenizer, batch_size=4, group_size=3).batch(0)
@@ -320,7 +321,9 @@ def test_teacher_scores_and_hard_negatives_reach_the_batch(tmp_path: Path, token
         ('{"query": "a", "pos": "a"}', "list"),
         ('{"query": "a", "pos": []}', "at least one"),
         ('{"query": "a", "pos": ["b"], "pos_scores": [1, 2]}', "2 numbers for 1 texts"),
-        ("{broken", "byte 0"),
+        ('{"query": "a", "pos": ["b"], "pos_scores": [NaN]}', "`pos_scores` holds nan"),
+        ('["a", "b"]', "a list, not an object"),
+        ("{broken", "bad.jsonl:1: "),
         ("", "no examples"),
     ],
 )
@@ -328,6 +331,15 @@ def test_bad_lines_are_named(tmp_path: Path, tokenizer: M3Tokenizer, line: str, 
     (tmp_path / "bad.jsonl").write_text(line + "\n")
     with pytest.raises(DataError, match=message):
         JsonlBatches([tmp_path / "bad.jsonl"], tokenizer)
+
+
+def test_a_bad_line_anywhere_is_told_before_anything_is_trained(tiny_checkpoint: Path, tmp_path: Path):
+    data = write_examples(tmp_path / "data.jsonl", 8)
+    data.write_text(data.read_text() + '\n{"query": "a", "pos": [7]}\n' + data.read_text())
+    settings = TrainingSettings(steps=1)
+    with pytest.raises(DataError, match=r"data\.jsonl:10: `pos` and `neg` must hold texts"):
+        fine_tune(tiny_checkpoint, [data], tmp_path / "out", settings, show_progress=False)
+    assert not (tmp_path / "out").exists()
 
 
 def test_folders_are_searched_and_missing_paths_named(tmp_path: Path):

@@ -22,6 +22,12 @@ class Mode(str, Enum):
     hybrid = "hybrid"
 
 
+def _checked_margin(margin: float) -> float:
+    if not 0 <= margin < 1:
+        raise typer.BadParameter(f"{margin:g} is not at least 0 and below 1")
+    return margin
+
+
 def mine(
     questions: Annotated[
         Path,
@@ -50,7 +56,10 @@ def mine(
         str, typer.Option(metavar="FIRST-LAST", help="Ranks to draw from, positives not counted.")
     ] = "2-200",
     margin: Annotated[
-        float, typer.Option(help="Leave out what scores above (1 - margin) times the query's worst positive.")
+        float,
+        typer.Option(
+            callback=_checked_margin, help="Leave out what scores above (1 - margin) times the query's worst positive."
+        ),
     ] = 0.05,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     text_field: options.TextField = "text",
@@ -80,8 +89,6 @@ def mine(
     trivec mine questions.jsonl train.jsonl --mode hybrid --ranks 10-100 --negatives 7 --model my-model
     """
     first_and_last = _ranks(ranks)
-    if not 0 <= margin < 1:
-        raise typer.BadParameter(f"--margin {margin:g} must be at least 0 and below 1")
     from trivec.documents import DocumentFiles
     from trivec.mining import mine_negatives
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class DatasetError(TrivecError):
     """A data set's file is missing, damaged or not in a known layout; the message names the file and the line."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RetrievalDataset:
     """Queries, the documents to be found, and which documents answer which query.
 
@@ -50,7 +50,7 @@ class RetrievalDataset:
     name: str
     documents: dict[str, str]
     queries: dict[str, str]
-    qrels: Qrels = field(repr=False)
+    qrels: Qrels
 
     def __post_init__(self) -> None:
         if not self.documents:
@@ -68,6 +68,9 @@ class RetrievalDataset:
             raise DatasetError(f"{self.name}: no query has a relevant document")
         object.__setattr__(self, "qrels", judged)
         object.__setattr__(self, "queries", {query: text for query, text in self.queries.items() if query in judged})
+
+    def __repr__(self) -> str:
+        return f"RetrievalDataset({self.name!r}, {len(self.queries):,} queries, {len(self.documents):,} documents)"
 
 
 def load_datasets(path: str | Path, *, split: str | None = None) -> list[RetrievalDataset]:

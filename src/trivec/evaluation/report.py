@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trivec.evaluation.fusion import FusionWeights
-from trivec.evaluation.metrics import Estimate
+from trivec.evaluation.metrics import METRICS, Estimate
 from trivec.evaluation.ranking import Run
 
 Estimates = dict[str, dict[str, Estimate]]
@@ -24,7 +24,7 @@ Estimates = dict[str, dict[str, Estimate]]
 _UNSAFE = re.compile(r"[^\w.-]")  # what a data set's name may hold and a file's should not
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DatasetReport:
     """One data set's figures.
 
@@ -42,12 +42,16 @@ class DatasetReport:
     queries: int
     documents: int
     estimates: Estimates
-    per_query: dict[str, dict[str, npt.NDArray[np.float64]]] = field(repr=False)
-    query_ids: Sequence[str] = field(repr=False)
-    runs: dict[str, Run] = field(repr=False)
+    per_query: dict[str, dict[str, npt.NDArray[np.float64]]]
+    query_ids: Sequence[str]
+    runs: dict[str, Run]
+
+    def __repr__(self) -> str:
+        size = f"{self.queries:,} queries, {self.documents:,} documents"
+        return f"DatasetReport({self.name!r}, {size}, {_shown(self.estimates)})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EvaluationReport:
     """What `evaluate` returns.
 
@@ -70,6 +74,11 @@ class EvaluationReport:
     baseline: str | None
     datasets: list[DatasetReport]
     macro: Estimates
+
+    def __repr__(self) -> str:
+        names = ", ".join(repr(dataset.name) for dataset in self.datasets[:3])
+        more = f" and {len(self.datasets) - 3} more" if len(self.datasets) > 3 else ""
+        return f"EvaluationReport({self.model!r} in {self.precision} on {names}{more}, {_shown(self.macro)})"
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -113,6 +122,12 @@ class EvaluationReport:
                 run.write(path, tag=f"trivec-{mode}")
                 paths.append(path)
         return paths
+
+
+def _shown(estimates: Estimates) -> str:
+    """The first metric of each mode, per cent, for people to read."""
+    means = [f"{mode} {100 * metrics[METRICS[0]].mean:.1f}" for mode, metrics in estimates.items()]
+    return f"{METRICS[0]} {', '.join(means)}"
 
 
 def _plain(estimates: Estimates) -> dict[str, dict[str, dict[str, float | None]]]:

@@ -8,7 +8,7 @@ from typing import Protocol
 from trivec.training.losses import LossSettings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TokenBatch:
     """Queries with their passages, as token ids between `<s>` and `</s>`.
 
@@ -26,6 +26,10 @@ class TokenBatch:
     passages: list[list[int]]
     teacher_scores: list[list[float]] | None = None
     loss: LossSettings | None = None
+
+    def __repr__(self) -> str:
+        sizes = f"{len(self.queries)} queries, {len(self.passages)} passages, {self.tokens:,} tokens"
+        return f"TokenBatch({self.source!r}, {sizes})"
 
     @property
     def tokens(self) -> int:

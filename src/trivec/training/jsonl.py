@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -60,27 +61,30 @@ class JsonlFile:
 
     @classmethod
     def open(cls, path: Path) -> JsonlFile:
-        """Find the lines of a file and check the first.
+        """Find the lines of a file and check every one: a damaged line is told now, not hours into the run.
 
         Raises:
-            DataError: The file is not there, has no lines, or the first is not an example.
+            DataError: The file is not there, has no lines, or one of them is not an example.
         """
         if not path.is_file():
             raise DataError(f"{path} is a folder, not a file" if path.is_dir() else f"{path} does not exist")
-        offsets, lengths = [], []
+        offsets: list[int] = []
+        lengths: list[int] = []
         position = 0
+        has_scores = False
         digest = hashlib.sha256()
         with path.open("rb") as lines:
-            for line in lines:
+            for number, line in enumerate(lines, start=1):
                 digest.update(line)
                 if line.strip():
+                    example = _parsed(line, f"{path}:{number}")
+                    has_scores = has_scores if offsets else example.pos_scores is not None
                     offsets.append(position)
                     lengths.append(len(line))
                 position += len(line)
         if not offsets:
             raise DataError(f"{path} has no examples")
-        file = cls(path, np.array(offsets), np.array(lengths), has_scores=False, sha256=digest.hexdigest())
-        return replace(file, has_scores=file.read(0).pos_scores is not None)
+        return cls(path, np.array(offsets), np.array(lengths), has_scores, digest.hexdigest())
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -89,18 +93,12 @@ class JsonlFile:
         """Read one example.
 
         Raises:
-            DataError: The line is not an example.
+            DataError: The line is no longer an example.
         """
         with self.path.open("rb") as lines:
             lines.seek(int(self.offsets[number]))
             line = lines.readline()
-        try:
-            return _example(json.loads(line))
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{self.path}, byte {self.offsets[number]}: {error}. A line must be a JSON object with `query` (text), "
-                "`pos` (list of texts) and, if you like, `neg`, `pos_scores`, `neg_scores`."
-            ) from error
+        return _parsed(line, f"{self.path}, byte {self.offsets[number]}")
 
 
 def find_files(paths: Sequence[Path]) -> list[Path]:
@@ -129,7 +127,7 @@ def count_steps(paths: Sequence[Path], batch_size: int, epochs: float) -> int:
     Raises:
         DataError: A file cannot be read as training data.
     """
-    return max(1, round(epochs * sum(_batches(JsonlFile.open(path), batch_size) for path in find_files(paths))))
+    return max(1, round(epochs * sum(_batches(_count_lines(path), batch_size) for path in find_files(paths))))
 
 
 class JsonlBatches:
@@ -171,7 +169,7 @@ class JsonlBatches:
         self.query_length = query_length
         self.passage_length = passage_length
         self.seed = seed
-        self.batches_per_epoch = sum(_batches(file, batch_size) for file in self.files)
+        self.batches_per_epoch = sum(_batches(len(file), batch_size) for file in self.files)
         self._epoch = lru_cache(maxsize=2)(self._order_epoch)
 
     def batch(self, step: int) -> TokenBatch:
@@ -205,7 +203,7 @@ class JsonlBatches:
             for start in range(0, len(order), bucket):
                 lines = order[start : start + bucket]
                 order[start : start + bucket] = lines[np.argsort(file.lengths[lines], kind="stable")]
-            count = _batches(file, self.batch_size)  # the rest is too small a batch; another epoch takes it
+            count = _batches(len(file), self.batch_size)  # the rest is too small a batch; another epoch takes it
             kept = order[rng.permutation(len(order)) < count * self.batch_size] if count > 1 else order
             batches += [(number, lines) for lines in np.array_split(kept[: count * self.batch_size], count)]
         return [batches[i] for i in rng.permutation(len(batches))]
@@ -214,8 +212,13 @@ class JsonlBatches:
         return [ids.tolist() for ids in self.tokenizer.encode_batch(texts, length).token_ids]
 
 
-def _batches(file: JsonlFile, batch_size: int) -> int:
-    return max(1, len(file) // batch_size)
+def _batches(lines: int, batch_size: int) -> int:
+    return max(1, lines // batch_size)
+
+
+def _count_lines(path: Path) -> int:
+    with path.open("rb") as lines:
+        return sum(bool(line.strip()) for line in lines)
 
 
 def _group(example: Example, size: int, rng: np.random.Generator) -> tuple[list[str], list[float | None]]:
@@ -231,7 +234,21 @@ def _group(example: Example, size: int, rng: np.random.Generator) -> tuple[list[
     return texts, scores
 
 
+def _parsed(line: bytes, place: str) -> Example:
+    try:
+        return _example(json.loads(line))
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"{place}: {error}. A line must be a JSON object with `query` (text), `pos` (list of texts) and, if you "
+            "like, `neg`, `pos_scores`, `neg_scores`."
+        ) from error
+
+
 def _example(record: Any) -> Example:
+    if not isinstance(record, dict):
+        raise TypeError(f"it holds a {type(record).__name__}, not an object")
+    if missing := [name for name in ("query", "pos") if name not in record]:
+        raise ValueError(f"it lacks `{missing[0]}`")
     query, pos, neg = record["query"], record["pos"], record.get("neg") or []
     if not isinstance(query, str) or not isinstance(pos, list) or not isinstance(neg, list) or not pos:
         raise TypeError("`query` must be a text, `pos` a list with at least one text, `neg` a list")
@@ -242,5 +259,8 @@ def _example(record: Any) -> Example:
         values = record.get(name)
         if values is not None and len(values) != len(texts):
             raise ValueError(f"`{name}` has {len(values)} numbers for {len(texts)} texts")
-        scores.append(None if values is None else tuple(float(value) for value in values))
+        numbers = None if values is None else tuple(float(value) for value in values)
+        if numbers and not all(map(math.isfinite, numbers)):
+            raise ValueError(f"`{name}` holds {next(number for number in numbers if not math.isfinite(number))}")
+        scores.append(numbers)
     return Example(query, tuple(pos), tuple(neg), *scores)
