@@ -76,7 +76,7 @@ class BGEM3EmbeddingFunction:
             **kwargs: `devices` (another name for `device`); `max_length` (most tokens of a text that are read; the
                 model's limit, 8192 for BGE-M3, if not given); `query_max_length` and `passage_max_length` (the same for
                 `encode_queries` and `encode_documents`); `precision` ("fp32", "fp16", "bf16", "int8" or
-                "auto", instead of `use_fp16`); `engine` ("auto", "openvino" or "torch", see `M3Model.load`);
+                "auto", instead of `use_fp16`); `engine` ("auto", "openvino", "native" or "torch", see `M3Model.load`);
                 `cache_dir`, `revision`, `local_files_only` (of the hub); `num_threads`; `use_cache` (keep converted
                 weights on disk); `show_progress`.
 
