@@ -17,7 +17,7 @@ from random_checkpoint import write_random_checkpoint
 from sample_texts import SENTENCES
 from trivec.cli.app import run
 from trivec.engines import processor
-from trivec.engines.processor import offers_int8
+from trivec.engines.processor import choose_for_cpu, offers_int8
 
 TEXTS = [text for language in SENTENCES.values() for text in language]
 
@@ -358,4 +358,5 @@ def test_info_says_what_int8_is_where_only_the_native_engine_has_it(tiny_checkpo
     assert run(["info", str(tiny_checkpoint), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["int8"] == "only if asked for: the native engine multiplies 8-bit weights with AVX2"
-    assert facts["engine"] in ("openvino", "native")
+    assert facts["engine"] == choose_for_cpu("auto").engine
+    assert facts["engine_because"] == choose_for_cpu("auto").engine_because

@@ -47,6 +47,7 @@ def test_the_avx2_class_computes_natively(monkeypatch: pytest.MonkeyPatch) -> No
         choice = processor.choose_for_cpu(precision)
         assert (choice.engine, choice.precision) == ("native", precision)
     assert processor.choose_for_cpu("auto").precision == "fp32"
+    assert "AVX2 and nothing newer" in processor.choose_for_cpu("auto").engine_because
     assert processor.choose_for_cpu("fp32", "openvino").engine == "openvino"
     with pytest.raises(DeviceError, match='engine="openvino" needs a processor with AMX or VNNI'):
         processor.choose_for_cpu("int8", "openvino")
@@ -71,6 +72,7 @@ def test_without_kernels_int8_is_refused_with_the_remedy(
     monkeypatch.setattr(library, "FILE", tmp_path / "not-built.so")
     with pytest.raises(DeviceError, match=r"needs a processor with AMX or VNNI.* without the native .*apt install gcc"):
         M3Model.load(tiny_checkpoint, precision="int8")
+    assert "the faster one here, is missing" in processor.choose_for_cpu("auto").engine_because
     with M3Model.load(tiny_checkpoint) as model:  # everything else works
         assert model.precision == "fp32"
         assert model.encode(["a"]).dense.shape == (1, 32)

@@ -85,9 +85,9 @@ class BGEM3EmbeddingFunction:
             **kwargs: `model_name_or_path` and `devices` (other names for `model_name` and `device`); `max_length` (most
                 tokens of a text that are read; the model's limit, 8192 for BGE-M3, if not given); `query_max_length`
                 and `passage_max_length` (the same for `encode_queries` and `encode_documents`); `precision` ("fp32",
-                "fp16", "bf16", "int8" or "auto", instead of `use_fp16`); `engine` ("auto", "openvino" or "torch", see
-                `M3Model.load`); `cache_dir`, `revision`, `local_files_only` (of the hub); `num_threads`; `use_cache`
-                (keep converted weights on disk); `show_progress`. Others of FlagEmbedding's (`trust_remote_code`,
+                "fp16", "bf16", "int8" or "auto", instead of `use_fp16`); `engine` ("auto", "openvino", "native" or
+                "torch", see `M3Model.load`); `cache_dir`, `revision`, `local_files_only` (of the hub); `num_threads`;
+                `use_cache` (keep converted weights on disk); `show_progress`. Others of FlagEmbedding's (`trust_remote_code`,
                 `pooling_method`, `query_instruction_for_retrieval` ...) are taken with the values that change nothing.
 
         Raises:

@@ -72,6 +72,7 @@ def _facts(model: str, revision: str | None, offline: bool) -> dict[str, Any]:
         "precision": choice.precision,
         "precision_because": choice.because,
         "engine": choice.engine,
+        "engine_because": choice.engine_because,
         "int8": _int8(),
     }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from trivec.engines.native.library import is_built
@@ -28,7 +28,7 @@ _CLASSES = {
 }
 # Linux' names of the instructions that multiply 8-bit numbers and add up in 32 bits, on x86 and ARM.
 _INT8_PRODUCTS = {"amx_int8", "avx512_vnni", "avx_vnni", "asimddp"}
-_BECAUSE_FP32 = "the processor has neither AMX nor AVX512-BF16"
+_NO_BF16 = "the processor has neither AMX nor AVX512-BF16"
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,14 @@ class CpuChoice:
     Attributes:
         engine: "openvino" or "native".
         precision: "fp32", "bf16" or "int8".
-        because: Why, in words that go on after "because".
+        because: Why that precision.
+        engine_because: Why that engine.
     """
 
     engine: str
     precision: str
     because: str
+    engine_because: str
 
 
 def choose_for_cpu(precision: str, engine: str = "auto") -> CpuChoice:
@@ -62,28 +64,33 @@ def choose_for_cpu(precision: str, engine: str = "auto") -> CpuChoice:
     """
     if engine == "native" and (missing := missing_for_native()):
         raise DeviceError(f'engine="native" is not to be had: {missing}')
-    if precision == "auto":
-        if engine == "native" or not has_bf16():
-            return replace(choose_for_cpu("fp32", engine), because=_BECAUSE_FP32)
-        return CpuChoice("openvino", "bf16", "the processor multiplies bfloat16 natively (AMX or AVX512-BF16)")
-    if precision == "bf16":
-        if engine == "native":
-            raise DeviceError('precision="bf16": the native engine computes in "fp32" and "int8"')
-        if not has_bf16():
-            raise DeviceError(
-                'precision="bf16" needs a processor with AMX or AVX512-BF16, which this one lacks: use "fp32" or "auto"'
-            )
-        return CpuChoice("openvino", "bf16", "it is asked for")
     if precision == "int8":
         return _choose_for_int8(engine)
-    if engine == "native" or (engine == "auto" and _native_is_faster() and not missing_for_native()):
-        return CpuChoice("native", "fp32", "it is asked for")
-    return CpuChoice("openvino", "fp32", "it is asked for")
+    if precision == "bf16" and engine == "native":
+        raise DeviceError('precision="bf16": the native engine computes in "fp32" and "int8"')
+    if precision == "bf16" and not has_bf16():
+        raise DeviceError(
+            'precision="bf16" needs a processor with AMX or AVX512-BF16, which this one lacks: use "fp32" or "auto"'
+        )
+    if precision == "bf16" or (precision == "auto" and engine != "native" and has_bf16()):
+        because = "the processor multiplies bfloat16 natively (AMX or AVX512-BF16)"
+        return CpuChoice("openvino", "bf16", because, "it is the one that computes in bfloat16")
+    because = "it is asked for"
+    if precision == "auto":
+        because = "the native engine does not compute in bfloat16" if has_bf16() else _NO_BF16
+    if engine != "auto":
+        return CpuChoice(engine, "fp32", because, "it is asked for")
+    if not _has_avx2_and_nothing_newer():
+        return CpuChoice("openvino", "fp32", because, "it is the faster one on this processor")
+    if missing := missing_for_native():
+        return CpuChoice("openvino", "fp32", because, f"the native engine, the faster one here, is missing: {missing}")
+    return CpuChoice("native", "fp32", because, "it is the faster one on a processor with AVX2 and nothing newer")
 
 
 def _choose_for_int8(engine: str) -> CpuChoice:
+    because = "it is asked for"
     if engine != "native" and has_int8():
-        return CpuChoice("openvino", "int8", "the processor multiplies 8-bit numbers natively")
+        return CpuChoice("openvino", "int8", because, "the processor multiplies 8-bit numbers natively")
     if engine == "openvino":
         raise DeviceError(
             'precision="int8" with engine="openvino" needs a processor with AMX or VNNI, which this one lacks: use '
@@ -94,12 +101,7 @@ def _choose_for_int8(engine: str) -> CpuChoice:
             f'precision="int8" needs a processor with AMX or VNNI, which this one lacks, or the native engine, and '
             f'{missing}; use "fp32" or "auto"'
         )
-    return CpuChoice(
-        "native",
-        "int8",
-        "the native engine multiplies 8-bit weights with AVX2"
-        + ("" if has_int8() else ", as the processor has neither AMX nor VNNI"),
-    )
+    return CpuChoice("native", "int8", because, "it multiplies 8-bit weights with AVX2")
 
 
 def offers_int8() -> bool:
@@ -119,10 +121,10 @@ def missing_for_native() -> str | None:
     return None
 
 
-def _native_is_faster() -> bool:
-    """Whether OpenVINO has nothing but AVX2 to compute in float32 with."""
+def _has_avx2_and_nothing_newer() -> bool:
+    """Whether this is x86-64 where OpenVINO has nothing but AVX2 to compute in float32 with."""
     flags = _linux_flags() or set()
-    return not has_bf16() and not ("avx512f" in flags and _class_has("avx512"))
+    return _class_has("avx2") and "avx2" in flags and not ("avx512f" in flags and _class_has("avx512"))
 
 
 def has_bf16() -> bool:

@@ -1,13 +1,14 @@
 /* softmax(Q K^T / sqrt(d)) V, a piece for every head of every text.
  *
- * A head's keys and values are copied once into panels of 16, so that both products are `tile_f32`. Queries are taken 24 at a
- * time: their scores with all keys of the text are all that is held of the square of its length, 0.8 MB a thread at 8,192
- * tokens.
+ * A head's keys and values are copied once into panels of 16, so that both products are `tile_f32`. Queries are taken
+ * 24 at a time: their scores with all keys of the text are all that is held of the square of its length, 0.8 MB a
+ * thread at 8,192 tokens.
  */
 #include "tile.h"
 #include "vectors.h"
 
 #include <math.h>
+#include <stdatomic.h>
 
 #define QUERIES (4 * TILE_ROWS)
 
@@ -17,7 +18,7 @@ typedef struct {
     const float *qkv;
     const int32_t *starts;
     float *context;
-    int failed;
+    atomic_int failed;
 } attention_step_t;
 
 /* The head of a text: where things are, and how far apart from token to token. */
@@ -66,7 +67,8 @@ static void pack_keys(const head_t *head)
         }
         for (size_t channel = whole; channel < head->size; channel++)
             for (size_t i = 0; i < 8; i++)
-                panel[channel * PANEL + i] = token + i < head->tokens ? head->key[(token + i) * head->stride + channel] : 0;
+                panel[channel * PANEL + i] =
+                    token + i < head->tokens ? head->key[(token + i) * head->stride + channel] : 0;
     }
 }
 
@@ -93,8 +95,7 @@ ALWAYS_INLINE void score_tile(int rows, const head_t *head, size_t query, size_t
     __m256 sums[TILE_ROWS][2];
     const size_t stride = padded(head->tokens);
     tile_f32(rows, head->query + query * head->stride, head->stride, head->keys + key * head->size, head->size, sums);
-    FOR_ROWS(r, rows)
-    {
+    FOR_ROWS (r, rows) {
         _mm256_storeu_ps(scores + (size_t)r * stride + key, sums[r][0]);
         _mm256_storeu_ps(scores + (size_t)r * stride + key + 8, sums[r][1]);
     }
@@ -125,8 +126,7 @@ ALWAYS_INLINE void context_tile(int rows, const head_t *head, size_t query, size
     __m256 sums[TILE_ROWS][2];
     const size_t width = head->size - channel < PANEL ? head->size - channel : PANEL;
     tile_f32(rows, shares, padded(head->tokens), head->values + channel * head->tokens, head->tokens, sums);
-    FOR_ROWS(r, rows)
-    {
+    FOR_ROWS (r, rows) {
         float *out = head->context + (query + (size_t)r) * head->context_stride + channel;
         const __m256 by = _mm256_set1_ps(1.0f / sums_of_shares[r]);
         __m256 low = _mm256_mul_ps(sums[r][0], by), high = _mm256_mul_ps(sums[r][1], by);
@@ -152,7 +152,7 @@ static void attention_piece(void *context, size_t piece, int thread)
     float *scratch = thread_scratch(
         step->pool, thread, (padded(tokens) * size + padded(size) * tokens + QUERIES * padded(tokens)) * sizeof(float));
     if (!scratch) {
-        step->failed = 1; /* by any thread, and never reset */
+        step->failed = 1;
         return;
     }
     const float *qkv = step->qkv + first * stride + number * size;
@@ -177,7 +177,8 @@ static void attention_piece(void *context, size_t piece, int thread)
         float sums[QUERIES];
         for (size_t key = 0; key < padded(tokens); key += PANEL)
             for (size_t row = 0; row < queries; row += TILE_ROWS)
-                WITH_CONSTANT_ROWS(queries - row, score_tile, &head, query + row, key, head.scores + row * padded(tokens))
+                WITH_CONSTANT_ROWS(queries - row, score_tile, &head, query + row, key,
+                                   head.scores + row * padded(tokens))
         for (size_t row = 0; row < queries; row++)
             sums[row] = exponentials(head.scores + row * padded(tokens), tokens, scale);
         for (size_t channel = 0; channel < size; channel += PANEL)
@@ -187,7 +188,8 @@ static void attention_piece(void *context, size_t piece, int thread)
     }
 }
 
-int run_attention(pool_t *pool, const model_t *model, const float *qkv, const int32_t *starts, size_t texts, float *context)
+int run_attention(pool_t *pool, const model_t *model, const float *qkv, const int32_t *starts, size_t texts,
+                  float *context)
 {
     attention_step_t step = {pool, model, qkv, starts, context, 0};
     run_pieces(pool, texts * (size_t)model->heads, attention_piece, &step);

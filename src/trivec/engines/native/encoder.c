@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Rows that go through a layer's feed-forward half together: its inner activations, four times as wide, stay in the cache. */
+/* Rows that go through a layer's feed-forward half together: its inner activations, four times as wide, stay in the
+ * cache. */
 #define FEED_FORWARD_ROWS 384
 
 typedef struct {
@@ -24,10 +25,10 @@ static size_t lay_out(workspace_t *space, char *base, const model_t *model, size
     const size_t hidden = padded((size_t)model->hidden), inner = padded((size_t)model->intermediate);
     const size_t chunk = tokens < FEED_FORWARD_ROWS ? tokens : FEED_FORWARD_ROWS;
     size_t used = 0;
-#define TAKE(member, count)                                        \
-    do {                                                           \
-        space->member = (void *)(base ? base + used : NULL);       \
-        used += ((count) * sizeof *space->member + 63) / 64 * 64;  \
+#define TAKE(member, count)                                                                                            \
+    do {                                                                                                               \
+        space->member = (void *)(base ? base + used : NULL);                                                           \
+        used += ((count) * sizeof *space->member + 63) / 64 * 64;                                                      \
     } while (0)
     TAKE(qkv, tokens * padded(3 * (size_t)model->hidden));
     TAKE(context, tokens * hidden);
@@ -59,8 +60,8 @@ static int feed_forward(pool_t *pool, const model_t *model, const layer_t *layer
     return 0;
 }
 
-static int run_layers(pool_t *pool, const model_t *model, workspace_t *space, const float *embeddings, const int32_t *starts,
-                      size_t texts, float *hidden)
+static int run_layers(pool_t *pool, const model_t *model, workspace_t *space, const float *embeddings,
+                      const int32_t *starts, size_t texts, float *hidden)
 {
     const size_t tokens = (size_t)starts[texts], stride = padded((size_t)model->hidden);
     memset(space->context, 0, tokens * stride * sizeof *space->context); /* its padding */
@@ -74,8 +75,8 @@ static int run_layers(pool_t *pool, const model_t *model, workspace_t *space, co
             run_attention(pool, model, space->qkv, starts, texts, space->context) ||
             operand_rows(pool, space->context, stride, tokens, &layer->attended, &space->operand, space->moved) ||
             run_product(pool, &layer->attended, &space->operand, tokens, 0, space->projected) ||
-            norm_rows(pool, model, &layer->attended_norm, space->projected, stride, hidden, tokens, hidden, &layer->inner,
-                      &space->operand, space->moved) ||
+            norm_rows(pool, model, &layer->attended_norm, space->projected, stride, hidden, tokens, hidden,
+                      &layer->inner, &space->operand, space->moved) ||
             feed_forward(pool, model, layer, space, tokens) ||
             norm_rows(pool, model, &layer->outer_norm, space->projected, stride, hidden, tokens, hidden, next,
                       &space->operand, space->moved))
@@ -84,8 +85,8 @@ static int run_layers(pool_t *pool, const model_t *model, workspace_t *space, co
     return 0;
 }
 
-/* Hidden states of a batch: `hidden`[tokens][padded(model->hidden)] from `embeddings`[tokens][model->hidden], the sums of word,
- * position and type. Text t is the tokens starts[t] to starts[t + 1]. Returns 0, or -1 if memory ran out. */
+/* Hidden states of a batch: `hidden`[tokens][padded(model->hidden)] from `embeddings`[tokens][model->hidden], the sums
+ * of word, position and type. Text t is the tokens starts[t] to starts[t + 1]. Returns 0, or -1 if memory ran out. */
 int trivec_encode(pool_t *pool, const model_t *model, const float *embeddings, const int32_t *starts, int32_t texts,
                   float *hidden)
 {

@@ -21,22 +21,28 @@
 /* Rows (tokens) that are computed together. 6 x 2 accumulators, 2 weights, 1 activation: 15 of 16 registers. */
 #define TILE_ROWS 6
 
-static inline size_t padded(size_t width) { return (width + PANEL - 1) / PANEL * PANEL; }
+static inline size_t padded(size_t width)
+{
+    return (width + PANEL - 1) / PANEL * PANEL;
+}
 
 /* ---- Model: laid out as ctypes.Structure in library.py; change both. ---- */
 
 enum weight_type { WEIGHT_F32 = 0, WEIGHT_BF16 = 1, WEIGHT_I8 = 2 };
 
-/* x W^T + b. The weights lie in panels of 16 outputs: for each panel all inputs, for each input its 16 weights (8-bit
- * weights: for each two inputs 8 outputs x 2 inputs, twice, as `vpmaddwd` wants them; an odd last input has a partner 0). */
+/* x W^T + b. The weights lie in panels of 16 outputs: for each panel all inputs, for each input its 16 weights. 8-bit
+ * weights go by pairs of inputs, as `vpmaddwd` wants them: for each pair 16 outputs x 2 inputs, an odd last input with
+ * 0 beside it.
+ *
+ * For int8 a product may take its inputs from before the last layer norm's own weight and bias, or from behind GELU,
+ * and multiply by a weight and add a bias of its own. */
 typedef struct {
     int32_t type;
     int32_t outputs, inputs;
     const void *weight;
-    const float *scale;        /* of 8-bit weights, by output; else NULL */
-    const float *bias;         /* by output */
-    const float *input_weight; /* NULL, or: multiply the inputs by this and add that before the product; the inputs are */
-    const float *input_bias;   /* then taken before the last layer norm's own weight and bias, or from behind GELU */
+    const float *scale;                     /* of 8-bit weights, by output; else NULL */
+    const float *bias;                      /* by output */
+    const float *input_weight, *input_bias; /* by input; or NULL */
 } product_t;
 
 typedef struct {
@@ -76,25 +82,27 @@ typedef struct {
     size_t stride; /* from row to row, in elements */
 } operand_t;
 
-/* x (+ residual) normed into `hidden`, and made the operand of the next product (unless that is NULL). What such an operand
- * is moved to stands in `operand_f32`, where float32 or bfloat16 weights have inputs of their own. 0, or -1 if memory ran out. */
+/* x (+ residual) normed into `hidden`, and made the operand of the next product (unless that is NULL). What such an
+ * operand is moved to stands in `operand_f32`, where float32 or bfloat16 weights have inputs of their own. 0, or -1 if
+ * memory ran out. */
 int norm_rows(pool_t *pool, const model_t *model, const norm_t *norm, const float *x, size_t x_stride,
-               const float *residual, size_t rows, float *hidden, const product_t *next, operand_t *operand,
-               float *operand_f32);
+              const float *residual, size_t rows, float *hidden, const product_t *next, operand_t *operand,
+              float *operand_f32);
 /* x made the operand of a product. */
-int operand_rows(pool_t *pool, const float *x, size_t x_stride, size_t rows, const product_t *next,
-                  operand_t *operand, float *operand_f32);
+int operand_rows(pool_t *pool, const float *x, size_t x_stride, size_t rows, const product_t *next, operand_t *operand,
+                 float *operand_f32);
 
 /* ---- product.c ---- */
 
-/* out[row][output] = activation(operand W^T + bias), with GELU for the activation or none; rows of `out` are padded(outputs)
- * apart. Returns 0, or -1 if memory ran out. */
+/* out[row][output] = activation(operand W^T + bias), with GELU for the activation or none; rows of `out` are
+ * padded(outputs) apart. Returns 0, or -1 if memory ran out. */
 int run_product(pool_t *pool, const product_t *product, const operand_t *operand, size_t rows, int gelu, float *out);
 
 /* ---- attention.c ---- */
 
-/* context[token][hidden] from qkv[token][3 * hidden]; text t is the tokens starts[t] to starts[t + 1]. Padding of `context`
- * stays as it was. 0, or -1 if memory ran out. */
-int run_attention(pool_t *pool, const model_t *model, const float *qkv, const int32_t *starts, size_t texts, float *context);
+/* context[token][hidden] from qkv[token][3 * hidden]; text t is the tokens starts[t] to starts[t + 1]. Padding of
+ * `context` stays as it was. 0, or -1 if memory ran out. */
+int run_attention(pool_t *pool, const model_t *model, const float *qkv, const int32_t *starts, size_t texts,
+                  float *context);
 
 #endif

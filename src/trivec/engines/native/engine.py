@@ -66,14 +66,9 @@ class NativeEngine:
         self._colbert = None if linear is None else HeadLayout(linear)
         self._first_row = self._weights[TYPES].float32()[0]  # every token is of type 0
         release_pages(checkpoint.encoder.values())
-        self._start()
-        _engines.add(self)
-
-    def _start(self) -> None:
-        """Start the threads: at first, and in a process that was forked, which has this one's memory without them."""
         self._lock = threading.Lock()
-        if self._encoder is not None:
-            self._pool = Pool(self._threads)
+        self._pool: Pool | None = Pool(self._threads)
+        _engines.add(self)
 
     def encode(
         self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads, token_budget: int
@@ -102,6 +97,8 @@ class NativeEngine:
         """
         if self._encoder is None:
             raise TrivecError("the model is closed: load it again")
+        if self._pool is None:  # this process was forked
+            self._pool = Pool(self._threads)
         lengths = [len(ids) for ids in texts]
         hidden = self._pool.encode(self._encoder.model, self._embeddings(texts), lengths)
         ends = np.cumsum(lengths)
@@ -141,7 +138,8 @@ class NativeEngine:
                 self._encoder = None
                 self._colbert = None
                 self._weights = {}
-                self._pool.close()
+                if self._pool is not None:
+                    self._pool.close()
 
 
 def _normalized(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -174,9 +172,11 @@ def _prepared_weights(
 _engines: weakref.WeakSet[NativeEngine] = weakref.WeakSet()
 
 
-def _start_after_fork() -> None:
+def _forget_threads() -> None:
+    """A forked process has this one's memory but not its threads, nor will anybody there let go of a lock held here."""
     for engine in _engines:
-        engine._start()
+        engine._lock = threading.Lock()
+        engine._pool = None
 
 
-os.register_at_fork(after_in_child=_start_after_fork)
+os.register_at_fork(after_in_child=_forget_threads)

@@ -1,13 +1,18 @@
-/* A product of a layer: activations (rows, inputs) times weights (outputs, inputs) transposed, plus bias, through GELU or not.
+/* A product of a layer: activations (rows, inputs) times weights (outputs, inputs) transposed, plus bias, through GELU
+ * or not.
  *
- * Weights lie in memory as they are read: panels of 16 outputs, one behind the other. Rows are taken in blocks that stay in
- * the second-level cache while all panels go by, panels in groups that stay there while the rows of a block go by: with few
- * tokens every weight is read from memory once, with many once a block. A piece of the step is a block by a group.
+ * Weights lie in memory as they are read: panels of 16 outputs, one behind the other. Rows are taken in blocks that
+ * stay in the second-level cache while all panels go by, panels in groups that stay there while the rows of a block go
+ * by: with few tokens every weight is read from memory once, with many once a block. A piece of the step is a block by
+ * a group.
  */
 #include "tile.h"
 #include "vectors.h"
 
-/* Bytes of a block of activations, and about as many of a group of panels, in the second-level cache (256 KB or more). */
+#include <stdatomic.h>
+
+/* Bytes of a block of activations, and about as many of a group of panels, in the second-level cache (256 KB or more).
+ */
 #define BLOCK_BYTES (192 * 1024)
 #define GROUP_BYTES (64 * 1024)
 
@@ -19,17 +24,17 @@ typedef struct {
     int gelu;
     float *out;
     size_t block, group, groups, panels;
-    int failed;
+    atomic_int failed;
 } product_step_t;
 
 /* Finish a tile and store it: float32 sums. */
 ALWAYS_INLINE void finish(int rows, __m256 sums[TILE_ROWS][2], const float *bias, int gelu, float *out, size_t stride)
 {
-    FOR_ROWS(r, rows)
-    for (int half = 0; half < 2; half++) {
-        __m256 value = _mm256_add_ps(sums[r][half], _mm256_loadu_ps(bias + 8 * half));
-        _mm256_storeu_ps(out + (size_t)r * stride + 8 * half, gelu ? gelu_vector(value) : value);
-    }
+    FOR_ROWS (r, rows)
+        for (int half = 0; half < 2; half++) {
+            __m256 value = _mm256_add_ps(sums[r][half], _mm256_loadu_ps(bias + 8 * half));
+            _mm256_storeu_ps(out + (size_t)r * stride + 8 * half, gelu ? gelu_vector(value) : value);
+        }
 }
 
 ALWAYS_INLINE void float_tile(int rows, const product_step_t *step, const float *panel, size_t row, size_t output)
@@ -50,11 +55,12 @@ ALWAYS_INLINE void int8_tile(int rows, const product_step_t *step, const int8_t 
     tile_i8(rows, operand->i16 + row * operand->stride, operand->stride, panel, ((size_t)step->product->inputs + 1) / 2,
             steps);
     const float *scale = step->product->scale + output;
-    FOR_ROWS(r, rows)
-    for (int half = 0; half < 2; half++) {
-        __m256 by = _mm256_mul_ps(_mm256_set1_ps(operand->scale[row + (size_t)r]), _mm256_loadu_ps(scale + 8 * half));
-        sums[r][half] = _mm256_mul_ps(_mm256_cvtepi32_ps(steps[r][half]), by);
-    }
+    FOR_ROWS (r, rows)
+        for (int half = 0; half < 2; half++) {
+            __m256 by =
+                _mm256_mul_ps(_mm256_set1_ps(operand->scale[row + (size_t)r]), _mm256_loadu_ps(scale + 8 * half));
+            sums[r][half] = _mm256_mul_ps(_mm256_cvtepi32_ps(steps[r][half]), by);
+        }
     finish(rows, sums, step->product->bias + output, step->gelu, step->out + row * stride + output, stride);
 }
 
@@ -77,8 +83,9 @@ static void product_piece(void *context, size_t piece, int thread)
     const size_t end_row = first_row + step->block < step->rows ? first_row + step->block : step->rows;
     const size_t end_panel = first_panel + step->group < step->panels ? first_panel + step->group : step->panels;
     float *scratch = NULL;
-    if (product->type == WEIGHT_BF16 && !(scratch = thread_scratch(step->pool, thread, inputs * PANEL * sizeof(float)))) {
-        step->failed = 1; /* by any thread, and never reset */
+    if (product->type == WEIGHT_BF16 &&
+        !(scratch = thread_scratch(step->pool, thread, inputs * PANEL * sizeof(float)))) {
+        step->failed = 1;
         return;
     }
     for (size_t panel = first_panel; panel < end_panel; panel++) {
@@ -103,7 +110,8 @@ int run_product(pool_t *pool, const product_t *product, const operand_t *operand
     const size_t inputs = (size_t)product->inputs;
     const size_t activation_bytes = product->type == WEIGHT_I8 ? 2 : 4;
     const size_t weight_bytes = product->type == WEIGHT_I8 ? 1 : product->type == WEIGHT_BF16 ? 2 : 4;
-    product_step_t step = {.pool = pool, .product = product, .operand = operand, .rows = rows, .gelu = gelu, .out = out};
+    product_step_t step = {
+        .pool = pool, .product = product, .operand = operand, .rows = rows, .gelu = gelu, .out = out};
     step.panels = padded((size_t)product->outputs) / PANEL;
     step.block = BLOCK_BYTES / (inputs * activation_bytes) / TILE_ROWS * TILE_ROWS;
     step.block = step.block < 4 * TILE_ROWS ? 4 * TILE_ROWS : step.block;

@@ -1,12 +1,14 @@
 /* What is done to a token's row by itself: layer norm, and the form in which a product takes its inputs.
  *
- * 8-bit weights are multiplied with 16-bit activations: `vpmaddwd` multiplies pairs of 16-bit numbers and adds them up in
- * 32 bits, so nothing ever saturates, as it would where 8-bit activations meet 8-bit weights in `vpmaddubsw`. A token's
- * largest activation becomes the largest number with which the sum over all inputs still fits 32 bits, 16,512 for 1,024
- * inputs: activations lose nothing that matters, and all of int8's error is in the weights.
+ * 8-bit weights are multiplied with 16-bit activations: `vpmaddwd` multiplies pairs of 16-bit numbers and adds them up
+ * in 32 bits, so nothing ever saturates, as it would where 8-bit activations meet 8-bit weights in `vpmaddubsw`. A
+ * token's largest activation becomes the largest number with which the sum over all inputs still fits 32 bits, 16,512
+ * for 1,024 inputs: activations lose nothing that matters, and all of int8's error is in the weights.
  */
 #include "encoder.h"
 #include "vectors.h"
+
+#include <stdatomic.h>
 
 /* Rows that one thread takes at a time: few enough that some queries' rows go round all threads. */
 static size_t rows_of_a_piece(const pool_t *pool, size_t rows)
@@ -21,8 +23,8 @@ static float largest_step(size_t inputs)
     return most < INT16_MAX ? (float)most : (float)INT16_MAX;
 }
 
-/* Make row number `row`, `x`, an operand of `next`: multiply and add if the product wants that, and round if its weights are
- * 8-bit, for which `moved` is a row of scratch; otherwise it is where the result goes. */
+/* Make row number `row`, `x`, an operand of `next`: multiply and add if the product wants that, and round if its
+ * weights are 8-bit, for which `moved` is a row of scratch; otherwise it is where the result goes. */
 static void make_operand(const product_t *next, const float *x, float *moved, operand_t *operand, size_t row)
 {
     const size_t width = padded((size_t)next->inputs);
@@ -32,7 +34,8 @@ static void make_operand(const product_t *next, const float *x, float *moved, op
     for (size_t i = 0; i < width; i += 8) {
         __m256 value = _mm256_loadu_ps(x + i);
         if (next->input_weight) {
-            value = _mm256_fmadd_ps(value, _mm256_loadu_ps(next->input_weight + i), _mm256_loadu_ps(next->input_bias + i));
+            value =
+                _mm256_fmadd_ps(value, _mm256_loadu_ps(next->input_weight + i), _mm256_loadu_ps(next->input_bias + i));
             _mm256_storeu_ps(moved + i, value);
         }
         largest = _mm256_max_ps(largest, _mm256_andnot_ps(_mm256_set1_ps(-0.0f), value));
@@ -66,7 +69,7 @@ typedef struct {
     const product_t *next;
     operand_t *operand;
     float *operand_f32;
-    int failed;
+    atomic_int failed;
 } row_step_t;
 
 /* Where `make_operand` puts the moved row; NULL if memory ran out. */
@@ -77,7 +80,7 @@ static float *moved_row(row_step_t *step, size_t row, int thread)
         return step->operand_f32 + row * width;
     float *scratch = thread_scratch(step->pool, thread, width * sizeof(float));
     if (!scratch)
-        step->failed = 1; /* by any thread, and never reset */
+        step->failed = 1;
     return scratch;
 }
 
@@ -107,8 +110,9 @@ static void norm_piece(void *context, size_t piece, int thread)
             if (step->residual)
                 value = _mm256_add_ps(_mm256_loadu_ps(x + i), _mm256_loadu_ps(step->residual + row * stride + i));
             else /* the embeddings' rows are not padded */
-                value = i < whole ? _mm256_loadu_ps(x + i)
-                                  : i < width ? _mm256_maskload_ps(x + i, _mm256_castps_si256(in_tail)) : _mm256_setzero_ps();
+                value = i < whole   ? _mm256_loadu_ps(x + i)
+                        : i < width ? _mm256_maskload_ps(x + i, _mm256_castps_si256(in_tail))
+                                    : _mm256_setzero_ps();
             _mm256_storeu_ps(hidden + i, value);
             sum = _mm256_add_ps(sum, value);
         }
@@ -121,7 +125,8 @@ static void norm_piece(void *context, size_t piece, int thread)
             squares = _mm256_fmadd_ps(value, value, squares);
         }
         const float variance = sum_vector(squares) / (float)width;
-        const __m256 by = _mm256_div_ps(_mm256_set1_ps(1.0f), _mm256_sqrt_ps(_mm256_set1_ps(variance + step->model->epsilon)));
+        const __m256 by =
+            _mm256_div_ps(_mm256_set1_ps(1.0f), _mm256_sqrt_ps(_mm256_set1_ps(variance + step->model->epsilon)));
         for (size_t i = 0; i < stride; i += 8)
             _mm256_storeu_ps(hidden + i, _mm256_mul_ps(_mm256_loadu_ps(hidden + i), by));
         /* A product with inputs of its own wants the row before the norm's weight and bias. */
@@ -145,11 +150,11 @@ static void describe_operand(const product_t *next, const float *as_it_is, opera
 }
 
 int norm_rows(pool_t *pool, const model_t *model, const norm_t *norm, const float *x, size_t x_stride,
-               const float *residual, size_t rows, float *hidden, const product_t *next, operand_t *operand,
+              const float *residual, size_t rows, float *hidden, const product_t *next, operand_t *operand,
               float *operand_f32)
 {
-    row_step_t step = {pool, model, norm, x, residual, x_stride, rows, rows_of_a_piece(pool, rows), hidden, next, operand,
-                       operand_f32, 0};
+    row_step_t step = {pool,   model, norm,    x,           residual, x_stride, rows, rows_of_a_piece(pool, rows),
+                       hidden, next,  operand, operand_f32, 0};
     run_pieces(pool, (rows + step.rows_of_a_piece - 1) / step.rows_of_a_piece, norm_piece, &step);
     if (next)
         describe_operand(next, hidden, operand, operand_f32);
@@ -166,10 +171,16 @@ static void operand_piece(void *context, size_t piece, int thread)
 }
 
 int operand_rows(pool_t *pool, const float *x, size_t x_stride, size_t rows, const product_t *next, operand_t *operand,
-                  float *operand_f32)
+                 float *operand_f32)
 {
-    row_step_t step = {.pool = pool, .x = x, .x_stride = x_stride, .rows = rows, .rows_of_a_piece = rows_of_a_piece(pool, rows),
-                       .next = next, .operand = operand, .operand_f32 = operand_f32};
+    row_step_t step = {.pool = pool,
+                       .x = x,
+                       .x_stride = x_stride,
+                       .rows = rows,
+                       .rows_of_a_piece = rows_of_a_piece(pool, rows),
+                       .next = next,
+                       .operand = operand,
+                       .operand_f32 = operand_f32};
     if (next->input_weight || next->type == WEIGHT_I8)
         run_pieces(pool, (rows + step.rows_of_a_piece - 1) / step.rows_of_a_piece, operand_piece, &step);
     describe_operand(next, x, operand, operand_f32);

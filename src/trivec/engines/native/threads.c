@@ -35,13 +35,13 @@ struct pool {
     void *context;
     size_t pieces;
     atomic_size_t next_piece;
-    atomic_int at_work;    /* workers that have not finished the step yet */
-    atomic_uint step;      /* counts up with each step; how workers notice one */
+    atomic_int at_work; /* workers that have not finished the step yet */
+    atomic_uint step;   /* counts up with each step; how workers notice one */
     atomic_bool closing;
 
     pthread_mutex_t lock; /* only for sleeping and waking */
     pthread_cond_t begun, finished;
-    int sleeping;     /* workers that wait for `begun` */
+    int sleeping; /* workers that wait for `begun` */
     bool caller_sleeps;
 };
 
@@ -145,7 +145,10 @@ void run_pieces(pool_t *pool, size_t pieces, piece_function function, void *cont
     wait_for_workers(pool);
 }
 
-int pool_threads(const pool_t *pool) { return pool->threads; }
+int pool_threads(const pool_t *pool)
+{
+    return pool->threads;
+}
 
 void *thread_scratch(pool_t *pool, int thread, size_t bytes)
 {

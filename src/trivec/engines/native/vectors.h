@@ -10,7 +10,8 @@ static inline __m256 exp_vector(__m256 x)
 {
     /* min and max give their second operand back where one is NaN, so NaN passes through. */
     __m256 bounded = _mm256_max_ps(_mm256_set1_ps(-87.3f), _mm256_min_ps(_mm256_set1_ps(88.0f), x));
-    __m256 n = _mm256_round_ps(_mm256_mul_ps(bounded, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m256 n = _mm256_round_ps(_mm256_mul_ps(bounded, _mm256_set1_ps(1.44269504f)),
+                               _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     /* ln 2 in two parts, so that r keeps all its digits. */
     __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693145752f), bounded);
     r = _mm256_fnmadd_ps(n, _mm256_set1_ps(1.42860677e-6f), r);
