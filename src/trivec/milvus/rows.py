@@ -6,7 +6,6 @@ This module knows nothing about connections or searching.
 from __future__ import annotations
 
 import json
-import threading
 import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from trivec.documents import Document, DocumentError, MetadataError, as_document
 from trivec.embeddings import M3Embedding
 from trivec.encoding import TruncationWarning
+from trivec.forks import ForkSafeLock
 from trivec.milvus import arguments
 from trivec.milvus.schema import Limits
 
@@ -30,7 +30,7 @@ METADATA_BYTES = 65_536
 _PLACEHOLDER_WEIGHT = 1.0
 
 # Held while the model's warnings are recorded, as Python has one place for them in the process.
-_recording = threading.Lock()
+_recording = ForkSafeLock()
 
 
 def checked(documents: Iterable[Document | Mapping[str, Any] | str], limits: Limits) -> Iterator[Document]:

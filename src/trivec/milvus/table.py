@@ -15,6 +15,7 @@ from operator import methodcaller
 from pathlib import Path
 from typing import Any, TypeVar
 
+from trivec.forks import ForkSafeLock
 from trivec.milvus import arguments, filters, rows, schema
 from trivec.milvus.connection import Connection, is_lite, without_credentials
 from trivec.milvus.errors import CollectionMismatchError, MilvusError
@@ -23,11 +24,11 @@ Row = Mapping[str, Any]
 T = TypeVar("T")
 
 # Held while a collection is opened or made, so that threads that add first do not make it twice.
-_creation = threading.Lock()
+_creation = ForkSafeLock()
 
 # Held while rows of Milvus Lite change: a flush of Milvus Lite 3.2.2 fails where another thread writes meanwhile, and a
 # row is replaced there in two requests.
-_lite_change = threading.RLock()
+_lite_change = ForkSafeLock(threading.RLock)
 
 # Queries in one request, and ids in one look-up: both bound the size of the answer.
 _QUERIES_PER_REQUEST = 100

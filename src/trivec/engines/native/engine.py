@@ -38,6 +38,9 @@ _MUCH = 2048
 class NativeEngine:
     """Encodes on the CPU; safe to call from several threads, which take turns (each call uses every core)."""
 
+    # A forked child goes on with these weights and starts threads of its own.
+    survives_fork = True
+
     def __init__(
         self,
         checkpoint: Checkpoint,
