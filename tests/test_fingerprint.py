@@ -113,3 +113,19 @@ def test_files_that_are_gone_are_one_clear_error(copied: Path) -> None:
     (copied / "colbert_linear.pt").unlink()
     with pytest.raises(CheckpointError, match=r"cannot be read again.*colbert_linear\.pt"):
         model_fingerprint(opened)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "sparse_linear.pt", "tokenizer.json"])
+def test_it_is_of_what_was_loaded_or_none(name: str, copied: Path, tmp_path: Path) -> None:
+    """A model in memory must not take the name of the one that was trained into its folder meanwhile."""
+    opened = open_checkpoint(copied)
+    (write_random_checkpoint(tmp_path / "other", seed=1) / name).replace(copied / name)
+    with pytest.raises(CheckpointError, match=rf"{name} has been replaced since .*load the model again"):
+        model_fingerprint(opened)
+
+
+def test_a_link_to_a_file_changes_nothing(copied: Path, tmp_path: Path) -> None:
+    opened = open_checkpoint(copied)
+    before = model_fingerprint(opened)
+    os.link(copied / "model.safetensors", tmp_path / "backup")
+    assert model_fingerprint(opened) == before

@@ -175,7 +175,7 @@ class M3Model:
         The first time, all files are read (2.3 GB for BGE-M3); their checksums are remembered on disk.
 
         Raises:
-            CheckpointError: A file of the model is gone.
+            CheckpointError: A file of the model is gone, or was replaced after loading.
         """
         return model_fingerprint(self.checkpoint)
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 
 from trivec.checkpoint.digests import default_digest_folder, file_digest
-from trivec.checkpoint.folder import HEAD_FILES, Checkpoint
+from trivec.checkpoint.folder import HEAD_FILES, Checkpoint, file_stamp
 from trivec.errors import CheckpointError
 
 # Of the config: what the same weights could be computed with otherwise. Spelled out, so that a setting that is added to
@@ -35,7 +35,7 @@ def model_fingerprint(checkpoint: Checkpoint) -> str:
     The first call reads every file (2.3 GB for BGE-M3); later ones, in other processes too, look at their inodes.
 
     Raises:
-        CheckpointError: A file is gone or cannot be read.
+        CheckpointError: A file is gone, cannot be read, or is not what it was when the checkpoint was opened.
     """
     folder, config = checkpoint.folder, checkpoint.config
     heads = zip(HEAD_FILES, (checkpoint.sparse_linear, checkpoint.colbert_linear), strict=True)
@@ -45,9 +45,12 @@ def model_fingerprint(checkpoint: Checkpoint) -> str:
     memory = default_digest_folder()
     try:
         digests = [[role, file_digest(file, memory)] for role, file in files]
+        changed = [file for _role, file in files if file_stamp(file) != checkpoint.stamps[file]]
     except OSError as error:
         raise CheckpointError(
             f"{folder}: the model's files cannot be read again ({error}): they must stay in place while it is in use"
         ) from error
+    if changed:
+        raise CheckpointError(f"{changed[0]} has been replaced since the model was loaded: load the model again")
     content = [{name: getattr(config, name) for name in _SHAPE}, digests]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -56,6 +56,7 @@ class Checkpoint:
         sparse_linear: The lexical-weight head, weight (1, hidden), or None if the folder has none.
         colbert_linear: The token-vector head, weight (token vector size, hidden), or None.
         weight_files: The files that hold the encoder, in reading order.
+        stamps: What tells each file that was opened from another one, or from itself once it has been written to.
     """
 
     folder: Path
@@ -64,6 +65,7 @@ class Checkpoint:
     sparse_linear: Linear | None
     colbert_linear: Linear | None
     weight_files: tuple[Path, ...]
+    stamps: Mapping[Path, tuple[int, ...]]
 
     @property
     def tokenizer_file(self) -> Path:
@@ -91,6 +93,8 @@ class Checkpoint:
                 "AutoTokenizer.from_pretrained(...).save_pretrained(...)"
             )
         files = _weight_files(folder)
+        read = (*files, *(folder / name for name in (*HEAD_FILES, TOKENIZER_FILE)))
+        stamps = {file: file_stamp(file) for file in read if is_there(file)}
         tensors: dict[str, StoredTensor] = {}
         for file in files:
             of_file = _read_tensors(file)
@@ -104,6 +108,7 @@ class Checkpoint:
             sparse_linear=_read_head(folder / "sparse_linear.pt", config.hidden_size, out_features=1),
             colbert_linear=_read_head(folder / "colbert_linear.pt", config.hidden_size),
             weight_files=files,
+            stamps=stamps,
         )
 
 
@@ -130,6 +135,16 @@ def encoder_shapes(config: M3Config) -> dict[str, tuple[int, ...]]:
         for norm in ("attention.output.LayerNorm", "output.LayerNorm"):
             shapes |= {f"{name}{norm}.weight": (hidden,), f"{name}{norm}.bias": (hidden,)}
     return shapes
+
+
+def file_stamp(file: Path) -> tuple[int, ...]:
+    """Return a file's size, date, inode and device, without what a link or other rights change.
+
+    Raises:
+        OSError: It is not there.
+    """
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev
 
 
 def shard_names(index: Path) -> list[str]:
