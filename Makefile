@@ -34,6 +34,7 @@ parity: .venv-parity/installed
 	.venv-parity/bin/python -m pytest -m parity tests/parity
 	.venv-parity/bin/python -m pytest tests/test_training*.py tests/test_torch_engine.py \
 		tests/test_engine_selection.py tests/test_forks.py tests/test_safetensors_file.py
+	.venv-parity/bin/python -m pytest -m slow -k train tests/test_documentation.py
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow

@@ -146,6 +146,16 @@ def test_sync_leaves_what_other_paths_hold(command, indexed, tmp_path, tiny_chec
     assert not [hit["id"] for hit in found if "other.txt" in hit["id"]]
 
 
+def test_a_record_that_is_skipped_is_not_gone(command, indexed):
+    Path("r.jsonl").write_text('{"id": "a", "text": "a boat"}\n{"id": "b", "text": "a mill"}\n')
+    assert command("index", "r.jsonl", "-c", "notes")[0] == 0
+    Path("r.jsonl").write_text('{"id": "a", "text": "a boat"}\n{"id": "b", "text": null}\n')
+    code, _, err = command("index", "r.jsonl", "-c", "notes", "--on-error", "skip")
+    assert (code, "no longer there" in err) == (0, False)
+    code, _, err = command("index", "r.jsonl", "-c", "notes", "--on-error", "skip", "--sync")
+    assert (code, "would remove what only could not be read" in " ".join(err.split())) == (2, True)
+
+
 def test_a_file_that_is_there_and_gives_no_document_is_not_gone(collection, tmp_path):
     """As where a bad file is read past: what was stored of it before is better than nothing."""
     paths = {name: str(tmp_path / name) for name in ("a.txt", "b.txt", "c.txt")}

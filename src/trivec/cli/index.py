@@ -98,6 +98,9 @@ def index(
             f"--overlap {overlap} is not below half of --chunk-tokens {chunk_tokens or CHUNK_TOKENS}"
         )
 
+    if sync and on_error is options.OnError.skip:
+        raise typer.BadParameter("--sync with --on-error skip would remove what only could not be read: use one of them")
+
     documents = open_sources(
         paths,
         text_field=text_field,
@@ -137,7 +140,7 @@ def index(
                     overlap=overlap,
                     batch_size=batch_size,
                     skip_unchanged=resume,
-                    read_from=paths,
+                    read_from=paths if on_error is options.OnError.stop else (),  # a record that is skipped is not gone
                     sync=sync,
                     show_progress=False,
                 )
