@@ -99,7 +99,7 @@ def index(
         )
 
     if sync and on_error is options.OnError.skip:
-        raise typer.BadParameter("--sync with --on-error skip would remove what only could not be read: use one of them")
+        raise typer.BadParameter("--sync with --on-error skip would remove what only could not be read: use either")
 
     documents = open_sources(
         paths,
