@@ -306,7 +306,7 @@ def test_bad_records_are_skipped_and_listed_if_asked_for(tiny_checkpoint, tmp_pa
 
 def test_long_documents_are_cut_with_a_warning(tiny_checkpoint, documents, tmp_path, capsys):
     assert encode(documents, "--out", tmp_path / "x.npz", "-m", tiny_checkpoint, "--max-length", 5) == 0
-    assert f"warning: {len(TEXTS)} of {len(TEXTS)} texts had more than max_length=5" in capsys.readouterr().err
+    assert f"warning: {len(TEXTS)} of {len(TEXTS)} texts had more than --max-length 5" in capsys.readouterr().err
 
 
 def test_other_file_names_are_refused(tmp_path):

@@ -20,6 +20,8 @@ def main() -> None:
         from trivec.cli.app import run
 
         code = run(sys.argv[1:])
+        if code == 130 and signals.was_terminated():
+            code = 143
         signals.end()
     except KeyboardInterrupt as interrupt:  # before there was a command to say more
         terminated = type(interrupt) is not KeyboardInterrupt

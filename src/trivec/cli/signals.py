@@ -13,6 +13,7 @@ from types import FrameType
 _LOOK_AGAIN = 0.05
 
 _waiting = 0
+_terminated = False
 
 
 class Terminated(KeyboardInterrupt):
@@ -29,13 +30,20 @@ def settle() -> None:
 
 def end() -> None:
     """Let a signal end the process at once: the work is done."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, 0)  # of a signal that waited; none is to wake a process that is being left
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is _interrupt:
             signal.signal(number, signal.SIG_DFL)
 
 
+def was_terminated() -> bool:
+    """Whether the process was told to end: typer makes 130 of any interrupt that comes before a command has begun."""
+    return _terminated
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    global _waiting  # noqa: PLW0603 - signals are the process's own
+    global _waiting, _terminated  # noqa: PLW0603 - signals are the process's own
     number = _waiting or number
     if _imports(frame) and hasattr(signal, "setitimer"):
         if not _waiting:
@@ -52,6 +60,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
     # Whoever sends it again is in earnest.
     signal.signal(number, signal.SIG_DFL)
+    _terminated = True
     raise Terminated
 
 

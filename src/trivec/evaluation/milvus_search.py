@@ -1,7 +1,7 @@
 """Search of a corpus too large for exact search, in a Milvus Lite file that lives as long as the search.
 
-Results and scores are exact: dense vectors are compared with every row, as Milvus Lite's own choice of an index looks at
-64 rows a query. Knows nothing of texts: rows are found by their number.
+Results and scores are exact: dense vectors are compared with every row, as Milvus Lite's own choice of an index looks
+at 64 rows a query. Knows nothing of texts: rows are found by their number.
 """
 
 from __future__ import annotations
