@@ -1,7 +1,6 @@
 /* The encoder's steps in order, and the memory they hand results on in. */
 #include "encoder.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* Rows that go through a layer's feed-forward half together: its inner activations, four times as wide, stay in the
@@ -92,13 +91,11 @@ int trivec_encode(pool_t *pool, const model_t *model, const float *embeddings, c
 {
     workspace_t space;
     const size_t tokens = (size_t)starts[texts];
-    char *memory = aligned_alloc(64, lay_out(&space, NULL, model, tokens));
+    char *memory = batch_scratch(pool, lay_out(&space, NULL, model, tokens));
     if (!memory)
         return -1;
     lay_out(&space, memory, model, tokens);
-    const int failed = run_layers(pool, model, &space, embeddings, starts, (size_t)texts, hidden);
-    free(memory);
-    return failed;
+    return run_layers(pool, model, &space, embeddings, starts, (size_t)texts, hidden);
 }
 
 /* x W^T + b by itself, for a head: `out`[rows][padded(outputs)] from `x`[rows][padded(inputs)], float32 weights. */

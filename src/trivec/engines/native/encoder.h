@@ -71,6 +71,8 @@ void run_pieces(pool_t *pool, size_t pieces, piece_function function, void *cont
 int pool_threads(const pool_t *pool);
 /* At least `bytes` of memory of thread's own, kept from step to step; NULL if there is none. */
 void *thread_scratch(pool_t *pool, int thread, size_t bytes);
+/* The same for the batch as a whole. */
+void *batch_scratch(pool_t *pool, size_t bytes);
 
 /* ---- rows.c ---- */
 

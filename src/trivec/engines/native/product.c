@@ -46,14 +46,15 @@ ALWAYS_INLINE void float_tile(int rows, const product_step_t *step, const float 
     finish(rows, sums, step->product->bias + output, step->gelu, step->out + row * stride + output, stride);
 }
 
-ALWAYS_INLINE void int8_tile(int rows, const product_step_t *step, const int8_t *panel, size_t row, size_t output)
+ALWAYS_INLINE void int8_tile(int rows, const product_step_t *step, const int8_t *panel, const int8_t *ahead,
+                             size_t ahead_step, size_t row, size_t output)
 {
     __m256i steps[TILE_ROWS][2];
     __m256 sums[TILE_ROWS][2];
     const operand_t *operand = step->operand;
     const size_t stride = padded((size_t)step->product->outputs);
     tile_i8(rows, operand->i16 + row * operand->stride, operand->stride, panel, ((size_t)step->product->inputs + 1) / 2,
-            steps);
+            ahead, ahead_step, steps);
     const float *scale = step->product->scale + output;
     FOR_ROWS (r, rows)
         for (int half = 0; half < 2; half++) {
@@ -92,8 +93,13 @@ static void product_piece(void *context, size_t piece, int thread)
         const size_t output = panel * PANEL;
         if (product->type == WEIGHT_I8) {
             const int8_t *weights = (const int8_t *)product->weight + panel * paired * PANEL;
-            for (size_t row = first_row; row < end_row; row += TILE_ROWS)
-                WITH_CONSTANT_ROWS(end_row - row, int8_tile, step, weights, row, output)
+            /* Every tile of rows fetches its share of the next panel: with few rows, waiting for memory takes as long
+             * as computing, and is over when both go on at once. */
+            const size_t bytes = paired * PANEL, tiles = (end_row - first_row + TILE_ROWS - 1) / TILE_ROWS;
+            const size_t ahead_step = (2 * PANEL + tiles - 1) / tiles;
+            const int8_t *ahead = weights + bytes;
+            for (size_t row = first_row; row < end_row; row += TILE_ROWS, ahead += paired / 2 * ahead_step)
+                WITH_CONSTANT_ROWS(end_row - row, int8_tile, step, weights, ahead, ahead_step, row, output)
         } else {
             const size_t before = panel * inputs * PANEL;
             const float *weights = product->type == WEIGHT_F32
@@ -117,6 +123,10 @@ int run_product(pool_t *pool, const product_t *product, const operand_t *operand
     step.block = step.block < 4 * TILE_ROWS ? 4 * TILE_ROWS : step.block;
     step.group = GROUP_BYTES / (inputs * PANEL * weight_bytes);
     step.group = step.group < 1 ? 1 : step.group;
+    if (rows <= step.block) { /* then no panel is used twice: some large groups, read in one go */
+        const size_t even = step.panels / (8 * (size_t)pool_threads(pool));
+        step.group = even < 1 ? 1 : even;
+    }
     step.groups = (step.panels + step.group - 1) / step.group;
     const size_t blocks = (rows + step.block - 1) / step.block;
     run_pieces(pool, blocks * step.groups, product_piece, &step);

@@ -31,15 +31,18 @@ ALWAYS_INLINE void tile_f32(int rows, const float *a, size_t a_stride, const flo
     }
 }
 
-/* The same with 16-bit activations, two inputs at a time, and 8-bit weights, widened here. */
+/* The same with 16-bit activations, two inputs at a time, and 8-bit weights, widened here. Meanwhile memory from
+ * `ahead` on is fetched, `ahead_step` bytes further with each pair. */
 ALWAYS_INLINE void tile_i8(int rows, const int16_t *a, size_t a_stride, const int8_t *panel, size_t pairs,
-                           __m256i sums[TILE_ROWS][2])
+                           const int8_t *ahead, size_t ahead_step, __m256i sums[TILE_ROWS][2])
 {
     FOR_ROWS (r, rows)
         sums[r][0] = sums[r][1] = _mm256_setzero_si256();
     for (size_t i = 0; i < pairs; i++, panel += 2 * PANEL) {
         __m256i low = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)panel));
         __m256i high = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(panel + PANEL)));
+        _mm_prefetch((const char *)ahead, _MM_HINT_T0);
+        ahead += ahead_step;
         FOR_ROWS (r, rows) {
             int32_t pair;
             memcpy(&pair, a + (size_t)r * a_stride + 2 * i, sizeof pair);
