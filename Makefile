@@ -20,8 +20,9 @@ test: $(VENV)/installed
 
 # What depends on the processor, as one with AVX2 and nothing newer chooses it.
 lowest: $(VENV)/installed
+	TRIVEC_PROCESSOR_CLASS=avx2 $(BIN)/python -m pytest tests/test_cli*.py
 	TRIVEC_PROCESSOR_CLASS=avx2 $(BIN)/python -m pytest tests/test_processor.py tests/test_*engine*.py \
-		tests/test_precisions.py tests/test_converted_cache.py tests/test_embedding_function.py tests/test_cli*.py
+		tests/test_precisions.py tests/test_converted_cache.py tests/test_embedding_function.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

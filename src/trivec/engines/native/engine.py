@@ -89,8 +89,9 @@ class NativeEngine:
                 raw = self._run(texts, heads)
             checkpoint = self._checkpoint
             yield batch, encoded_batch(texts, raw, checkpoint.folder, self._vocabulary_size, self._unused_ids)
-        if len(batches) > 1:  # the rows that were looked up are not worth keeping in memory
-            release_pages([self._weights[WORD_EMBEDDINGS]])
+        words = self._weights.get(WORD_EMBEDDINGS)  # None: closed meanwhile
+        if len(batches) > 1 and words is not None:  # the rows that were looked up are not worth keeping in memory
+            release_pages([words])
 
     def _run(self, texts: Sequence[npt.NDArray[np.int32]], heads: Heads) -> RawOutputs:
         """Run the encoder, then the heads, in float32, on its hidden states.
@@ -182,4 +183,5 @@ def _forget_threads() -> None:
         engine._pool = None
 
 
-os.register_at_fork(after_in_child=_forget_threads)
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_forget_threads)

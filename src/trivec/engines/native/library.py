@@ -7,6 +7,8 @@ Python's, so one file serves every Python. Knows addresses; nothing of checkpoin
 from __future__ import annotations
 
 import ctypes
+import os
+import weakref
 from collections.abc import Sequence
 from ctypes import POINTER, c_float, c_int, c_int32, c_void_p
 from functools import cache
@@ -101,9 +103,12 @@ class Pool:
     def __init__(self, threads: int) -> None:
         """Start them. Raises MemoryError if there is no memory for them or the system gives no more threads."""
         self._library = _library()
-        self._pool: Any = self._library.trivec_pool_new(threads)
+        # ctypes would cut a larger number off without a word
+        self._pool: Any = self._library.trivec_pool_new(min(threads, 2**31 - 1))
         if not self._pool:
             raise MemoryError(f"{threads} threads to compute with cannot be started")
+        self._end = weakref.finalize(self, _free, self._pool, os.getpid())
+        self._end.atexit = False
 
     def encode(
         self, model: Model, embeddings: npt.NDArray[np.float32], lengths: Sequence[int]
@@ -143,5 +148,11 @@ class Pool:
 
     def close(self) -> None:
         """End the threads."""
-        self._library.trivec_pool_free(self._pool)
         self._pool = None
+        self._end()
+
+
+def _free(pool: int, process: int) -> None:
+    """End a pool's threads, also of an engine that nobody closed; a forked child has none of them to wait for."""
+    if process == os.getpid():
+        _library().trivec_pool_free(pool)
