@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,3 +141,23 @@ def test_rounding_weights_that_are_stored_by_column() -> None:
     rounded = to_bfloat16(by_column)
     assert rounded.data.flags.c_contiguous
     assert np.array_equal(rounded.float32(), by_column)
+
+
+def test_a_signal_after_models_were_closed_in_the_order_of_loading(tiny_checkpoint: Path) -> None:
+    """Each of OpenVINO's runtimes moves the stack of signals; of several, the last one freed left it in lost memory."""
+    code = f"""
+import os, signal
+from trivec import M3Model
+models = [M3Model.load({str(tiny_checkpoint)!r}, engine="openvino", precision="fp32") for _ in range(3)]
+while models:
+    model = models.pop(0)
+    model.encode(["x"])
+    model.close()
+    del model
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from trivec.checkpoint import Checkpoint, StoredTensor
 from trivec.engines.encoder_weights import PRODUCTS, WORD_EMBEDDINGS, embedding_weights
 from trivec.engines.openvino_graph import embeddings_graph, encoder_inputs, layer_graph
-from trivec.engines.openvino_runtime import ov
+from trivec.engines.openvino_runtime import core, ov
 
 
 class LayerProbe:
@@ -25,7 +25,6 @@ class LayerProbe:
     ) -> None:
         """Look the texts' embeddings up; `properties` are OpenVINO's for the runs to come."""
         self._config = checkpoint.config
-        self._core = ov.Core()
         self._properties = {**properties, "INFERENCE_PRECISION_HINT": "f32"}
         words = dict(embedding_weights(checkpoint, halve=False))
         *embedded, self._mask = encoder_inputs(token_ids, words[WORD_EMBEDDINGS], checkpoint.config.pad_token_id)
@@ -58,5 +57,5 @@ class LayerProbe:
         return self._run(layer_graph(self._config, tensors), [*self._before, self._mask])
 
     def _run(self, graph: ov.Model, inputs: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-        compiled = self._core.compile_model(graph, "CPU", self._properties)
+        compiled = core().compile_model(graph, "CPU", self._properties)
         return [values.copy() for values in compiled(list(inputs)).values()]

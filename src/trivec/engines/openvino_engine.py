@@ -20,7 +20,7 @@ from trivec.checkpoint.tensors import release_pages
 from trivec.engines import EncodedBatch, Heads
 from trivec.engines.encoder_weights import WORD_EMBEDDINGS, encoder_weights
 from trivec.engines.openvino_graph import encoder_graph, encoder_inputs, token_vectors_graph
-from trivec.engines.openvino_runtime import ov
+from trivec.engines.openvino_runtime import core, ov
 from trivec.engines.processor import choose_for_cpu, has_bf16
 from trivec.engines.quantization import quantized_encoder_weights
 from trivec.engines.raw_outputs import RawOutputs, encoded_batch
@@ -62,7 +62,6 @@ class OpenVINOEngine:
         self._vocabulary_size = tokenizer.vocabulary_size
         self._unused_ids = tuple(tokenizer.unused_ids)
         self._lock = threading.Lock()
-        self._core = ov.Core()
         # OpenVINO keeps the kernels of each batch shape it met, 5,000 by default: memory that grows with the input.
         self._properties = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "CPU_RUNTIME_CACHE_CAPACITY": 128}
         if num_threads is not None:
@@ -167,7 +166,7 @@ class OpenVINOEngine:
 
     def _compile(self, graph: ov.Model, precision: str) -> Any:
         properties = self._properties | {"INFERENCE_PRECISION_HINT": _HINTS[precision]}
-        return self._core.compile_model(graph, "CPU", properties).create_infer_request()
+        return core().compile_model(graph, "CPU", properties).create_infer_request()
 
 
 def _prepared_weights(

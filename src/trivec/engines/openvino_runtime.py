@@ -7,6 +7,9 @@ then uses its own silent stand-in.
 
 import os
 import sys
+from functools import cache
+
+from trivec.forks import never_free
 
 # oneDNN, within OpenVINO, keeps what it compiled for each shape of a product: 1,024 of them, of 0.3 MB. A text of every
 # length up to some hundred tokens fills that. It is read once, before the first product; whoever has set it keeps it.
@@ -22,4 +25,21 @@ finally:
     if _hidden:
         del sys.modules["openvino_telemetry"]
 
-__all__ = ["op", "ov"]
+__all__ = ["core", "op", "ov"]
+
+
+def core() -> ov.Core:
+    """Return OpenVINO's runtime: one a process, which is never given up.
+
+    Each one moves the stack on which signals are handled into memory of its own, and back when it is freed. Of several
+    that are freed in the order they were made, the last moves it into memory that is gone: the next Ctrl-C then
+    ends in a segmentation fault (OpenVINO 2026.4).
+    """
+    return _core_of(os.getpid())
+
+
+@cache
+def _core_of(_process: int) -> ov.Core:
+    made = ov.Core()
+    never_free(made)
+    return made

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trivec.engines.native.library import is_built
-from trivec.engines.openvino_runtime import ov
+from trivec.engines.openvino_runtime import core
 from trivec.errors import DeviceError
 
 PROCESSOR_CLASS = "TRIVEC_PROCESSOR_CLASS"
@@ -129,7 +129,7 @@ def _has_avx2_and_nothing_newer() -> bool:
 
 def has_bf16() -> bool:
     """Whether the processor multiplies bfloat16 natively."""
-    return _class_has("bf16") and "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return _class_has("bf16") and "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def has_int8() -> bool:
