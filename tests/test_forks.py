@@ -130,6 +130,7 @@ def test_forks_while_other_threads_encode(tiny_checkpoint: Path) -> None:
 
 def test_a_forked_child_leaves_milvus_lite_to_its_parent(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """Ending, it would write down the parent's rows and give up the parent's lock on the file."""
+    pytest.importorskip("milvus_lite", reason="needs Milvus Lite: pip install 'trivec[milvus]'")
     code = """
         import fcntl, time
         from trivec.milvus import M3Collection

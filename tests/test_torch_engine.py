@@ -231,8 +231,8 @@ def test_the_command_line_chooses_engine_and_devices(
     assert run([*command, "--engine", "torch", "--device", "cpu, cpu", "--precision", "fp32"]) == 0
     with np.load(tmp_path / "a.npz") as arrays:
         assert arrays["dense"] == pytest.approx(tiny_model.encode(TEXTS[:1]).dense, abs=TOLERANCE)
-    assert run([*command, "--device", "cuda:99"]) != 0
-    assert "device='cuda:99' is not to be had" in capsys.readouterr().err
+    assert run([*command, "--force", "--device", "cuda:99"]) != 0
+    assert "--device cuda:99 is not to be had" in capsys.readouterr().err
 
 
 def test_devices_that_are_not_there(tiny_checkpoint: Path) -> None:
