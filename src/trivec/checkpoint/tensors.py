@@ -52,15 +52,25 @@ class StoredTensor:
 
 
 def release_pages(tensors: Iterable[StoredTensor]) -> None:
-    """Give back the memory of file pages that have been read through the maps behind `tensors`.
+    """Give back the memory of file pages that have been read through the maps behind `tensors`; of these tensors alone.
 
     The tensors stay usable: what is read again comes from the file again. Does nothing for tensors that are not mapped,
     nor where the platform offers no way to.
     """
-    maps = {id(mapped): mapped for tensor in tensors if (mapped := _memory_map(tensor.data)) is not None}
-    for mapped in maps.values():
-        if hasattr(mmap, "MADV_DONTNEED"):
-            mapped.madvise(mmap.MADV_DONTNEED)
+    if not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    for tensor in tensors:
+        mapped = _memory_map(tensor.data)
+        if mapped is None or not tensor.data.nbytes:
+            continue
+        start = _address(tensor.data) - _address(np.frombuffer(mapped, np.uint8))
+        page = start // mmap.PAGESIZE * mmap.PAGESIZE
+        mapped.madvise(mmap.MADV_DONTNEED, page, start + tensor.data.nbytes - page)
+
+
+def _address(array: npt.NDArray[Any]) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 def _memory_map(data: Any) -> mmap.mmap | None:
