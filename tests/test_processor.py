@@ -78,6 +78,23 @@ def test_without_kernels_int8_is_refused_with_the_remedy(
         assert model.encode(["a"]).dense.shape == (1, 32)
 
 
+@needs_native
+def test_kernels_that_the_system_cannot_load_are_done_without(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those that were built against a newer C library."""
+    monkeypatch.setenv(processor.PROCESSOR_CLASS, "avx2")
+    monkeypatch.setattr(library, "FILE", tmp_path / "damaged.so")
+    library.FILE.write_bytes(b"no library")
+    library._library.cache_clear()
+    with pytest.raises(
+        DeviceError, match=r"kernels cannot be loaded \(.*damaged.so: file too short\).*apt install gcc"
+    ):
+        M3Model.load(tiny_checkpoint, precision="int8")
+    with M3Model.load(tiny_checkpoint) as model:
+        assert model.encode(["a"]).dense.shape == (1, 32)
+
+
 def test_cores_are_those_this_process_may_use() -> None:
     before = os.sched_getaffinity(0)
     assert 1 <= processor.available_cores() <= len(before)

@@ -13,7 +13,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from trivec.engines.native.library import is_built
+from trivec.engines.native.library import why_missing
 from trivec.engines.openvino_runtime import core
 from trivec.errors import DeviceError
 
@@ -113,10 +113,9 @@ def missing_for_native() -> str | None:
     """Why the native engine cannot be used here; None if it can."""
     if not (_class_has("avx2") and {"avx2", "fma"} <= (_linux_flags() or set())):
         return "the native engine is for x86-64 with AVX2 and FMA, under Linux"
-    if not is_built():
+    if missing := why_missing():
         return (
-            "this trivec was built without the native engine's kernels: with a C compiler at hand (Debian, Ubuntu: "
-            "apt install gcc), install it from its source again"
+            f"{missing}: with a C compiler at hand (Debian, Ubuntu: apt install gcc), install it from its source again"
         )
     return None
 

@@ -78,9 +78,18 @@ class Model(ctypes.Structure):
     )
 
 
-def is_built() -> bool:
-    """Whether the package was built with the library."""
-    return FILE.is_file()
+def why_missing() -> str | None:
+    """Why the library cannot be called: it is not there, or the system cannot load it; None if it can.
+
+    It is loaded, so ask only where the processor has AVX2.
+    """
+    if not FILE.is_file():
+        return "this trivec was built without the native engine's kernels"
+    try:
+        _library()
+    except OSError as error:  # such as one that was built against a newer C library
+        return f"the native engine's kernels cannot be loaded ({error})"
+    return None
 
 
 @cache
