@@ -282,7 +282,7 @@ def test_wrong_arguments(filled):
         filled.add("a text")
     for arguments, message in [
         ({"mode": "lexical"}, "'lexical'"),
-        ({"limit": 0}, "limit is 0"),
+        ({"limit": 0}, "limit=0 must be at least 1"),
         ({"rerank": "bm25"}, "'bm25'"),
         ({"mode": "dense", "ranker": RRF()}, "hybrid"),
         ({"candidates": 3}, "at least limit"),

@@ -1,12 +1,11 @@
-"""What users pass, checked at the door: numbers and ids. Errors name the argument; NumPy's scalars count as Python's.
+"""What users pass to collections, checked at the door: times, ids and metadata. Errors name the argument.
 
-This module knows nothing about Milvus but what it cannot be asked for.
+NumPy's scalars count as Python's. This module knows nothing about Milvus but what it cannot be asked for.
 """
 
 from __future__ import annotations
 
 import json
-import operator
 from collections.abc import Iterable, Iterator, Mapping
 from numbers import Integral
 from typing import Any
@@ -15,24 +14,6 @@ import numpy as np
 
 # The one-character escapes that a string in a filter may hold; Milvus reads no \u and no \b or \f.
 _ESCAPED = "\t\n\r"
-
-
-def whole_number(name: str, value: object, least: int) -> int:
-    """Return an argument as an int.
-
-    Raises:
-        TypeError: it is no whole number.
-        ValueError: it is below `least`.
-    """
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]  # what it is for
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} is {value!r:.60} ({type(value).__name__}): it must be a whole number")
-    if number < least:
-        raise ValueError(f"{name} is {number}: it must be at least {least}")
-    return number
 
 
 def seconds(name: str, value: object) -> float | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from trivec.arguments import whole_number
 from trivec.caller import level_of_the_caller
 from trivec.documents import Document
 from trivec.milvus import adding, arguments, rows, searching, table_model
@@ -230,8 +231,8 @@ class M3Collection:
         show_progress: bool,
     ) -> tuple[Added, int]:
         """As `add`, which warns of what this returns besides: how many ids occurred more than once."""
-        batch_size = arguments.whole_number("batch_size", batch_size, 1)
-        max_length = None if max_length is None else arguments.whole_number("max_length", max_length, 2)
+        batch_size = whole_number("batch_size", batch_size, 1)
+        max_length = None if max_length is None else whole_number("max_length", max_length, 2)
         self._make()
         return adding.add_documents(
             self._table, self.model, documents, batch_size, max_length, skip_unchanged, show_progress
@@ -323,9 +324,9 @@ class M3Collection:
         Warns:
             UserWarning: nothing was found, and the filter names a field that no document has.
         """
-        limit = arguments.whole_number("limit", limit, 1)
-        offset = arguments.whole_number("offset", offset, 0)
-        candidates = None if candidates is None else arguments.whole_number("candidates", candidates, 1)
+        limit = whole_number("limit", limit, 1)
+        offset = whole_number("offset", offset, 0)
+        candidates = None if candidates is None else whole_number("candidates", candidates, 1)
         depth = searching.depth(mode, limit, offset, ranker, rerank, candidates)
         if not isinstance(filter, str):
             raise TypeError(f"filter is {filter!r:.60} ({type(filter).__name__}): it must be a Milvus filter, a str")

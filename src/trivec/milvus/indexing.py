@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from trivec.arguments import whole_number
 from trivec.chunking import chunk_documents, chunk_id
 from trivec.documents import Document
 from trivec.milvus import arguments, rows, sources
@@ -85,8 +86,8 @@ def index_documents(
         UserWarning: documents had the same id, so only the chunks of the last of them stay.
     """
     read_from = list(read_from)
-    max_tokens = None if max_tokens is None else arguments.whole_number("max_tokens", max_tokens, 1)
-    overlap = None if overlap is None else arguments.whole_number("overlap", overlap, 0)
+    max_tokens = None if max_tokens is None else whole_number("max_tokens", max_tokens, 1)
+    overlap = None if overlap is None else whole_number("overlap", overlap, 0)
     max_tokens = _chunk_size(max_tokens, collection.model.max_length)
     seen = blank = 0
     last_chunks: dict[str, int] = {}
