@@ -13,6 +13,7 @@ from random_checkpoint import write_random_checkpoint
 from sample_texts import SENTENCES
 from trivec import M3Model
 from trivec.cli.app import run
+from trivec.errors import TrivecError
 from trivec.milvus import CollectionMismatchError, M3Collection, MilvusError, schema
 
 TEXTS = [text for language in SENTENCES.values() for text in language][:12]
@@ -173,3 +174,15 @@ def test_the_command_line_takes_the_collections_model_and_refuses_another(
     capsys.readouterr()
     assert run(["search", TEXTS[3], "--mode", "dense", "--json", "-n", "1"]) == 0
     assert json.loads(capsys.readouterr().out)["hits"][0]["score"] == pytest.approx(1, abs=1e-2)
+
+
+def test_closing_a_collection_closes_the_model_it_loaded_and_no_other(tiny_model, tiny_checkpoint, uri):
+    with M3Collection("texts", tiny_model, uri=uri) as collection:
+        collection.add(TEXTS)
+    with M3Model.load(tiny_checkpoint, precision="fp32") as given:
+        with M3Collection("texts", uri=uri) as collection:
+            loaded = collection.model
+            collection.use_model(given)
+            with pytest.raises(TrivecError, match="closed"):
+                loaded.encode(["a"])
+        assert len(given.encode(["a"])) == 1

@@ -165,7 +165,10 @@ class M3Collection:
             CollectionMismatchError: the collection cannot hold the model's vectors, or holds another model's.
         """
         table_model.settle(self._table, model, reencode=reencode)
-        self._model = model
+        with self._loading:
+            if self._own_model and self._model is not None and self._model is not model:
+                self._model.close()
+            self._model, self._own_model = model, False
 
     def count(self) -> int:
         """Return the number of documents in the collection, or of chunks if it was indexed in chunks; 0 without one."""
