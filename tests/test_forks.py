@@ -166,7 +166,7 @@ def test_locks_that_another_thread_held_are_free_in_a_child() -> None:
     lock, held, done = ForkSafeLock(), threading.Event(), threading.Event()
 
     def hold() -> None:
-        with lock:
+        with lock.own():
             held.set()
             done.wait()
 
@@ -176,7 +176,7 @@ def test_locks_that_another_thread_held_are_free_in_a_child() -> None:
     child = os.fork()
     if child == 0:
         signal.alarm(20)
-        with lock:
+        with lock.own():
             os._exit(7)
     _, status = os.waitpid(child, 0)
     done.set()

@@ -6,13 +6,15 @@ tokenized in a second thread. Knows the tokenizer and the engine only by what th
 
 from __future__ import annotations
 
+import _thread
 import os
+import queue
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -25,6 +27,9 @@ from trivec.errors import TrivecError
 from trivec.forks import no_fork_meanwhile
 from trivec.sparse import SparseMatrix, stack_rows
 from trivec.tokenizer import M3Tokenizer, TokenizedTexts
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 # Texts sorted and batched together: enough that neighbours in length exist ...
 WINDOW = 1024
@@ -139,17 +144,66 @@ def _tokenized_windows(
         if window:
             yield _tokenized(window, tokenizer, settings)
     else:
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="trivec-tokenizer") as pool:
-            ahead = pool.submit(_tokenized, window, tokenizer, settings)
+        second = _SecondThread(partial(_tokenized, tokenizer=tokenizer, settings=settings))
+        try:
+            second.start()
+            second.begin(window)
             while not last:
                 window, last, failure = next(windows)
-                following = pool.submit(_tokenized, window, tokenizer, settings)
-                yield ahead.result()
-                ahead = following
+                second.begin(window)
+                yield second.result()
             if window:
-                yield ahead.result()
+                yield second.result()
+        finally:
+            second.end()
     if failure is not None:
         raise failure
+
+
+class _SecondThread(Generic[Given, Made]):
+    """Does one kind of work beside the caller, in the order given.
+
+    Python's own threads and executors are guarded by Conditions, and Ctrl-C at the moment that one is taken leaves it
+    taken: the thread then waits for it, and the caller for the thread, for ever. Here all is done in single steps.
+    """
+
+    def __init__(self, work: Callable[[Given], Made]) -> None:
+        self._work = work
+        self._given: queue.SimpleQueue[tuple[Given] | None] = queue.SimpleQueue()
+        self._made: queue.SimpleQueue[tuple[Made] | BaseException] = queue.SimpleQueue()
+        self._awaited = 0
+
+    def start(self) -> None:
+        _thread.start_new_thread(self._run, ())
+
+    def end(self) -> None:
+        """Wait for the work that was begun, and let the thread end."""
+        self._given.put(None)
+        while self._awaited:
+            self._awaited -= 1
+            self._made.get()
+
+    def begin(self, given: Given) -> None:
+        self._given.put((given,))
+        self._awaited += 1
+
+    def result(self) -> Made:
+        """Return what came of the first work whose result was not taken yet, or raise what it raised."""
+        self._awaited -= 1  # first: what is taken and then counted could be waited for once more
+        made = self._made.get()
+        if isinstance(made, BaseException):
+            try:
+                raise made
+            finally:
+                del made  # else the error and this frame would keep each other alive
+        return made[0]
+
+    def _run(self) -> None:
+        while (given := self._given.get()) is not None:
+            try:
+                self._made.put((self._work(*given),))
+            except BaseException as error:  # whatever it is, it belongs to the caller
+                self._made.put(error)
 
 
 def _tokenized(window: list[str], tokenizer: M3Tokenizer, settings: EncodingSettings) -> TokenizedTexts:

@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 import weakref
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,22 +29,21 @@ _kept: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 class ForkSafeLock:
-    """A lock, used with `with`, that a forked child finds free, whoever held it in the parent."""
+    """A lock that a forked child finds free, whoever held it in the parent.
+
+    It is taken by `with lock.own():` and is no context manager itself: an `__enter__` in Python can be interrupted by
+    Ctrl-C once it holds the lock, which nobody would ever release. Python's own locks are taken in one step.
+    """
 
     def __init__(self, kind: Callable[[], Any] = threading.Lock) -> None:
         self._kind = kind
         self._locks: dict[int, Any] = {os.getpid(): kind()}
 
-    def _own(self) -> Any:
+    def own(self) -> Any:
+        """Return this process's lock."""
         process = os.getpid()
         # `setdefault` is one step: of several threads that come first, all get the same lock.
         return self._locks.get(process) or self._locks.setdefault(process, self._kind())
-
-    def __enter__(self) -> None:
-        self._own().acquire()
-
-    def __exit__(self, *_exception: object) -> None:
-        self._own().release()
 
 
 class PerProcess(Generic[T]):
@@ -68,7 +66,7 @@ class PerProcess(Generic[T]):
     def get(self) -> T:
         """Return this process's value."""
         if self._process not in (None, os.getpid()):
-            with self._lock:
+            with self._lock.own():
                 if self._process != os.getpid():
                     never_free(self._value)  # again, for a process forked behind Python's back
                     self._value = self._make()
@@ -118,53 +116,59 @@ _PATIENCE = 60.0
 _AFTERMATH = 0.5
 
 
+# Seconds after which whoever waits looks again.
+_LOOK_AGAIN = 0.005
+
+
 class _Gate:
-    """Lets other threads either compute, or one or more of them fork."""
+    """Lets other threads either compute, or one or more of them fork.
+
+    Made of single steps on dicts, without a lock: Ctrl-C can interrupt between any two steps, and a Condition that is
+    interrupted as it is taken stays taken. Whoever comes notes that first and then looks who else is there, so that of
+    two who come at once at least one sees the other.
+    """
 
     def __init__(self) -> None:
-        self.computing: Counter[int] = Counter()  # by thread: how often it is in `no_fork_meanwhile`
-        self._forking = 0
-        self._last_computed = -math.inf
-        self._changed = threading.Condition()
+        self.computing: dict[object, int] = {}  # by passage, the thread
+        self.forking: dict[object, int] = {}
+        self.last_computed = -math.inf
 
-    def enter(self) -> None:
-        thread = threading.get_ident()
-        with self._changed:
-            if not self.computing[thread]:
-                self._changed.wait_for(lambda: not self._forking, _PATIENCE)
-            self.computing[thread] += 1
-
-    def leave(self) -> None:
-        thread = threading.get_ident()
-        with self._changed:
-            self._last_computed = time.monotonic()
-            self.computing[thread] -= 1
-            if self.computing[thread] <= 0:
-                del self.computing[thread]
-                self._changed.notify_all()
-
-    def close(self) -> None:
+    def enter(self, passage: object) -> None:
         own = threading.get_ident()
-        with self._changed:
-            self._forking += 1
-            # The forking thread may be computing itself: a signal handler forks wherever it is called.
-            self._changed.wait_for(lambda: not set(self.computing) - {own}, _PATIENCE)
-        began = time.monotonic()
-        if began < self._last_computed + _AFTERMATH:
-            while _others_run() and time.monotonic() < began + _AFTERMATH:
-                time.sleep(0.005)
+        nested = own in list(self.computing.values())
+        self.computing[passage] = own
+        end = time.monotonic() + _PATIENCE
+        while self.forking and not nested and time.monotonic() < end:
+            self.computing.pop(passage, None)
+            time.sleep(_LOOK_AGAIN)
+            self.computing[passage] = own
 
-    def open(self) -> None:
-        with self._changed:
-            self._forking -= 1
-            self._changed.notify_all()
+    def leave(self, passage: object) -> None:
+        try:
+            self.last_computed = time.monotonic()
+        finally:
+            self.computing.pop(passage, None)
+
+    def close(self, passage: object) -> None:
+        own = threading.get_ident()
+        self.forking[passage] = own
+        end = time.monotonic() + _PATIENCE
+        # The forking thread may be computing itself: a signal handler forks wherever it is called.
+        while set(self.computing.values()) - {own} and time.monotonic() < end:
+            time.sleep(_LOOK_AGAIN)
+        began = time.monotonic()
+        if began < self.last_computed + _AFTERMATH:
+            while _others_run() and time.monotonic() < began + _AFTERMATH:
+                time.sleep(_LOOK_AGAIN)
+
+    def open(self, passage: object) -> None:
+        self.forking.pop(passage, None)
 
     def renew(self) -> None:
         """Be as new, but for what the calling thread, in a child the only one, is in the middle of."""
         own = threading.get_ident()
-        own_times = self.computing[own]
-        _Gate.__init__(self)
-        self.computing[own] = own_times
+        self.computing = {passage: thread for passage, thread in self.computing.items() if thread == own}
+        self.forking = {}
 
 
 _gate = _Gate()
@@ -173,11 +177,12 @@ _gate = _Gate()
 @contextmanager
 def no_fork_meanwhile() -> Iterator[None]:
     """Hold back forks of other threads while the body runs, which should not take long: a batch, not a data set."""
-    _gate.enter()
+    passage = object()
     try:
+        _gate.enter(passage)
         yield
     finally:
-        _gate.leave()
+        _gate.leave(passage)
 
 
 def _others_run() -> bool:
@@ -206,7 +211,8 @@ def _tokenizers_warns() -> bool:
 
 
 def _before() -> None:
-    _gate.close()
+    _fork.passage = object()
+    _gate.close(_fork.passage)
     _fork.sets = _PARALLELISM not in os.environ and _tokenizers_warns()
     if _fork.sets:
         os.environ[_PARALLELISM] = "false"
@@ -215,7 +221,7 @@ def _before() -> None:
 def _in_parent() -> None:
     if _fork.sets:
         os.environ.pop(_PARALLELISM, None)
-    _gate.open()
+    _gate.open(_fork.passage)
 
 
 def _in_child() -> None:

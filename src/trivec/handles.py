@@ -52,7 +52,7 @@ def loaded_again(arguments: LoadArguments) -> M3Model:
     folder = Path(arguments.name_or_path)
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     key = repr((arguments, [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]))
-    with _lock:
+    with _lock.own():
         model = _last.get(key)
         if model is None or model.closed:
             _last.clear()

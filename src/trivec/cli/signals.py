@@ -1,15 +1,19 @@
 """What ends a command from outside: Ctrl-C, SIGTERM and a terminal that goes away, each of which lets it tidy up.
 
 Python raises KeyboardInterrupt between any two steps, also in the middle of an import. There an extension module makes
-another error of it, or aborts the process. So while something is being imported the signal waits until that is done.
+another error of it, or aborts the process; and a Condition that is interrupted as it is taken stays taken for ever. So
+while something is being imported, or a Condition taken or given back, the signal waits until that is done.
 """
 
 from __future__ import annotations
 
 import signal
+import threading
 from types import FrameType
 
-# Seconds after which to look again whether an import is still going on.
+# Functions of `threading` that wait, which Ctrl-C is to end; all others are done in a moment.
+_WAITING = ("wait", "wait_for", "acquire", "join", "_wait_for_tstate_lock")
+# Seconds after which to look again whether the signal still has to wait.
 _LOOK_AGAIN = 0.05
 
 _waiting = 0
@@ -45,7 +49,7 @@ def was_terminated() -> bool:
 def _interrupt(number: int, frame: FrameType | None) -> None:
     global _waiting, _terminated  # noqa: PLW0603 - signals are the process's own
     number = _waiting or number
-    if _imports(frame) and hasattr(signal, "setitimer"):
+    if (_imports(frame) or _changes_a_condition(frame)) and hasattr(signal, "setitimer"):
         if not _waiting:
             _waiting = number
             # A second Ctrl-C does not wait.
@@ -70,3 +74,9 @@ def _imports(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def _changes_a_condition(frame: FrameType | None) -> bool:
+    if frame is None or frame.f_code.co_filename != threading.__file__:
+        return False
+    return frame.f_code.co_name not in _WAITING

@@ -5,9 +5,10 @@ Knows engines only by their interface; the devices are taken to be about equally
 
 from __future__ import annotations
 
+import _thread
 import itertools
 import queue
-import threading
+import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -55,23 +56,28 @@ class DeviceSplit:
 def _at_once(works: Sequence[Iterator[Batch]]) -> Iterator[Batch]:
     """Yield what all of the iterators yield, each run in a thread of its own."""
     results: queue.SimpleQueue[Batch | BaseException | None] = queue.SimpleQueue()
-    stopped = threading.Event()
+    # Neither Event nor Thread, which Ctrl-C can leave locked: single steps only.
+    stopped = False
+    ended: list[Iterator[Batch]] = []
 
     def run(work: Iterator[Batch]) -> None:
         try:
             for batch in work:
                 results.put(batch)
-                if stopped.is_set():
+                if stopped:
                     break
             results.put(None)
         except BaseException as error:  # whatever it is, it belongs to the caller, who would wait for ever
             results.put(error)
+        finally:
+            ended.append(work)
 
-    threads = [threading.Thread(target=run, args=(work,), name="trivec-device", daemon=True) for work in works]
-    for thread in threads:
-        thread.start()
+    begun = 0
     try:
-        working = len(threads)
+        for work in works:
+            _thread.start_new_thread(run, (work,))
+            begun += 1
+        working = begun
         while working:
             result = results.get()
             if isinstance(result, BaseException):
@@ -84,9 +90,9 @@ def _at_once(works: Sequence[Iterator[Batch]]) -> Iterator[Batch]:
             else:
                 yield result
     finally:
-        stopped.set()
-        for thread in threads:
-            thread.join()
+        stopped = True
+        while len(ended) < begun:
+            time.sleep(0.001)
 
 
 def deal(lengths: Sequence[int], hands: int) -> list[npt.NDArray[np.intp]]:

@@ -95,7 +95,7 @@ class Connection:
         self._process = os.getpid()
         if self._lite_path is not None:
             _check_lite_path(Path(uri))
-            with _lite_lock:
+            with _lite_lock.own():
                 self.client = self._connect(self._lite_path, token, db_name)
         elif uri.partition(":")[0].lower() not in _SERVER_SCHEMES:
             raise MilvusError(f"{self.place!r} is no Milvus URI: give a file that ends in .db or http://host:19530")
@@ -205,7 +205,7 @@ class Connection:
         self.client.close()
         if self._lite_path is None:
             return
-        with _lite_lock:
+        with _lite_lock.own():
             users = _lite_users.pop(self._lite_path, 0) - 1
             if users > 0:
                 _lite_users[self._lite_path] = users

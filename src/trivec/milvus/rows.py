@@ -115,7 +115,7 @@ def encoded(
     documents: Sequence[Document], model: M3Model, batch_size: int, max_length: int | None
 ) -> tuple[list[dict[str, Any]], int]:
     """Return the rows of documents, and how many documents were cut to the longest length, without a warning."""
-    with _recording, warnings.catch_warnings(record=True) as recorded:
+    with _recording.own(), warnings.catch_warnings(record=True) as recorded:
         warnings.simplefilter("always", TruncationWarning)
         embeddings = model.encode(
             [document.text for document in documents],

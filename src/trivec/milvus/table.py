@@ -69,7 +69,7 @@ class Table:
         self.description: schema.Description | None = None
         self._uri = uri
         self._connect = partial(Connection, uri, token=token, db_name=db_name, timeout=timeout)
-        self._change: AbstractContextManager[Any] = _lite_change if is_lite(uri) else nullcontext()
+        self._lite = is_lite(uri)
         self._connection: Connection | None = None
         # Opening a Milvus Lite file makes it; a search in a file whose name is mistyped should not leave one behind.
         if is_lite(uri) and not Path(uri).exists():
@@ -103,7 +103,7 @@ class Table:
 
     def create(self, dense_dim: int, properties: Mapping[str, str]) -> None:
         """Make the collection unless it is there."""
-        with _creation:
+        with _creation.own():
             if self._connection is None:
                 self._connection = self._connect()
             if self.description is None:
@@ -143,10 +143,13 @@ class Table:
         )
         return int(found[0]["count(*)"])
 
+    def _changing(self) -> AbstractContextManager[Any]:
+        return _lite_change.own() if self._lite else nullcontext()
+
     def upsert(self, new: Sequence[Row]) -> None:
         """Write rows; each takes the place of the one with its id, metadata and all."""
-        with self._change:
-            if is_lite(self._uri):
+        with self._changing():
+            if self._lite:
                 # Milvus Lite 3.2.2 merges a row into the one that has its id, so metadata left out would stay. Only
                 # where there is such is the row deleted first: a process that ends in between leaves it out, until the
                 # same documents are added again.
@@ -160,12 +163,12 @@ class Table:
         if self.description is None:
             return
         for group in batches(filter(arguments.can_be_asked_for, ids), _QUERIES_PER_REQUEST):
-            with self._change:
+            with self._changing():
                 self._call("delete", methodcaller("delete", self.name, filter=rows.id_filter(group)))
 
     def flush(self) -> None:
         """Have Milvus index what was written; until then Milvus Lite searches row by row, a hundred times slower."""
-        with self._change:
+        with self._changing():
             self._call("flush", lambda client: client.flush(self.name), patience=_FLUSH_PATIENCE)
 
     def fetch(self, ids: Iterable[str], fields: Sequence[str]) -> dict[str, Row]:
