@@ -20,9 +20,9 @@ test: $(VENV)/installed
 
 # What depends on the processor, as one with AVX2 and nothing newer chooses it.
 lowest: $(VENV)/installed
-	TRIVEC_PROCESSOR_CLASS=avx2 $(BIN)/python -m pytest tests/test_cli*.py
-	TRIVEC_PROCESSOR_CLASS=avx2 $(BIN)/python -m pytest tests/test_processor.py tests/test_*engine*.py \
-		tests/test_precisions.py tests/test_converted_cache.py tests/test_embedding_function.py
+	TRIVEC_PROCESSOR_CLASS=avx2 $(BIN)/python -m pytest tests/cli
+	TRIVEC_PROCESSOR_CLASS=avx2 $(BIN)/python -m pytest tests/engines tests/checkpoint/test_converted_cache.py \
+		tests/test_embedding_function.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -33,8 +33,8 @@ lint: $(VENV)/installed
 # the torch engine are tested too, and what the reference reader of safetensors says.
 parity: .venv-parity/installed
 	.venv-parity/bin/python -m pytest -m parity tests/parity
-	.venv-parity/bin/python -m pytest tests/test_training*.py tests/test_torch_engine.py \
-		tests/test_engine_selection.py tests/test_forks.py tests/test_safetensors_file.py
+	.venv-parity/bin/python -m pytest tests/training tests/engines tests/support/test_forks.py \
+		tests/checkpoint/test_safetensors_file.py
 	.venv-parity/bin/python -m pytest -m slow -k train tests/test_documentation.py
 
 slow: $(VENV)/installed

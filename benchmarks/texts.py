@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trivec.tokenizer import M3Tokenizer
+from trivec.checkpoint.tokenizer import M3Tokenizer
 
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 from sample_texts import SENTENCES

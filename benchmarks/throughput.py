@@ -17,8 +17,8 @@ import numpy as np
 import report
 import speed
 from session import Session, parser
-from trivec.batching import plan_batches
-from trivec.engines.openvino_engine import MOST_TOKENS
+from trivec.engines.batching import plan_batches
+from trivec.engines.openvino.engine import MOST_TOKENS
 
 SCENARIOS = ("documents", "questions", "mixed")
 

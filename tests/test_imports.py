@@ -28,8 +28,8 @@ def test_encoding_needs_neither_torch_nor_milvus() -> None:
 
 
 def test_openvino_reports_no_usage() -> None:
-    assert "openvino" in modules_after("import trivec.engines.openvino_engine")
-    assert "openvino_telemetry" not in modules_after("import trivec.engines.openvino_engine")
+    assert "openvino" in modules_after("import trivec.engines.openvino.engine")
+    assert "openvino_telemetry" not in modules_after("import trivec.engines.openvino.engine")
 
 
 def test_the_path_of_the_milvus_documentation_gives_our_class() -> None:

@@ -11,7 +11,7 @@ EVERY_STEP = """
     import trivec, trivec.encoding, trivec.model
 
     MODULES = {name: sys.modules[name].__file__ for name in
-               ("threading", "contextlib", "trivec.encoding", "trivec.forks", "trivec.model")}
+               ("threading", "contextlib", "trivec.encoding", "trivec.support.forks", "trivec.model")}
 
     def interrupted_at(step, action):
         steps = 0

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from trivec import M3Model
 from trivec.evaluation import DatasetError
-from trivec.scoring import dense_score, lexical_score
+from trivec.vectors.scoring import dense_score, lexical_score
 
 pytest.importorskip("milvus_lite", reason="needs the extra milvus")
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import trivec.encoding
+import trivec.support.progress
 from sample_texts import SENTENCES
 from trivec import M3Embedding, M3Model
 from trivec.errors import TrivecError
@@ -272,7 +273,7 @@ def test_progress_only_on_long_work(tiny_model: M3Model, capfd: pytest.CaptureFi
 def test_progress_on_long_work_can_be_switched_off(
     tiny_model: M3Model, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trivec.encoding, "_PROGRESS_DELAY", 0.0)
+    monkeypatch.setattr(trivec.support.progress, "_DELAY", 0.0)
     tiny_model.encode(TEXTS, show_progress=False)
     assert capfd.readouterr().err == ""
     tiny_model.encode(TEXTS)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from typing_extensions import assert_type
 
 from trivec import BGEM3EmbeddingFunction, M3Embedding, M3Embeddings, M3Model
-from trivec.sparse import SparseMatrix
+from trivec.vectors.sparse import SparseMatrix
 
 Vectors = npt.NDArray[np.float32]
 

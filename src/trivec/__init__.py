@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trivec.embedding_function import BGEM3EmbeddingFunction
-    from trivec.embeddings import M3Embedding, M3Embeddings
     from trivec.model import M3Model
+    from trivec.vectors.embeddings import M3Embedding, M3Embeddings
 
 __version__ = "0.1.0"
 
 _HOME = {
     "BGEM3EmbeddingFunction": "trivec.embedding_function",
-    "M3Embedding": "trivec.embeddings",
-    "M3Embeddings": "trivec.embeddings",
+    "M3Embedding": "trivec.vectors.embeddings",
+    "M3Embeddings": "trivec.vectors.embeddings",
     "M3Model": "trivec.model",
 }
 

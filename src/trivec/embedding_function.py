@@ -13,10 +13,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from trivec.arguments import switch, whole_number
-from trivec.embeddings import KINDS, EncodedTexts
 from trivec.engines.selection import choose_engine
 from trivec.model import M3Model
+from trivec.support.arguments import switch, whole_number
+from trivec.vectors.embeddings import KINDS, EncodedTexts
 
 _MODEL_OPTIONS = ("engine", "cache_dir", "revision", "local_files_only", "num_threads", "use_cache", "max_length")
 _OPTIONS = (

@@ -9,7 +9,6 @@ from __future__ import annotations
 import _thread
 import os
 import queue
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,16 +16,16 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from trivec.arguments import switch
-from trivec.caller import level_of_the_caller
-from trivec.embeddings import M3Embeddings
+from trivec.checkpoint.tokenizer import M3Tokenizer, TokenizedTexts
 from trivec.engines import EncodedBatch, Engine, Heads
 from trivec.errors import TrivecError
-from trivec.forks import no_fork_meanwhile
-from trivec.sparse import SparseMatrix, stack_rows
-from trivec.tokenizer import M3Tokenizer, TokenizedTexts
+from trivec.support.arguments import switch
+from trivec.support.caller import level_of_the_caller
+from trivec.support.forks import no_fork_meanwhile
+from trivec.support.progress import ProgressBar, progress_bar
+from trivec.vectors.embeddings import M3Embeddings
+from trivec.vectors.sparse import SparseMatrix, stack_rows
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -37,11 +36,6 @@ WINDOW = 1024
 # size, are held for a window, so with them it closes earlier.
 _WINDOW_CHARACTERS = 4_000_000
 _WINDOW_CHARACTERS_WITH_TOKEN_VECTORS = 100_000
-# A progress bar only appears on work that is still going after this many seconds.
-_PROGRESS_DELAY = 5.0
-
-if hasattr(os, "register_at_fork"):  # another thread may have held tqdm's lock, which every bar takes, shown or not
-    os.register_at_fork(after_in_child=lambda: tqdm.set_lock(threading.RLock()))
 
 
 class TruncationWarning(UserWarning):
@@ -87,23 +81,6 @@ def heads_asked_for(return_dense: bool, return_sparse: bool, return_colbert_vecs
     )
 
 
-def progress_bar(total: int | None, description: str, unit: str, show: bool) -> tqdm[Any]:
-    """Return a progress bar that only appears if the work is still going after 5 seconds.
-
-    It shows how much of the total is done, how fast, and how long the rest will take, as far as the total is known.
-    """
-    done = "{desc}: {n:,}" if total is None else "{desc}: {percentage:3.0f} % |{bar}| {n:,} of {total:,}"
-    left = "" if total is None else ", {remaining} left"
-    return tqdm(
-        total=total,
-        desc=description,
-        unit=f" {unit}s",
-        bar_format=f"{done} {unit}s, {{elapsed}}, {{rate_noinv_fmt}}{left}",
-        delay=_PROGRESS_DELAY,
-        disable=not show,
-    )
-
-
 def encode_windows(
     texts: Iterable[str], total: int | None, tokenizer: M3Tokenizer, engine: Engine, settings: EncodingSettings
 ) -> Iterator[M3Embeddings]:
@@ -114,7 +91,7 @@ def encode_windows(
     """
     seen = truncated = 0
     process = os.getpid()
-    with progress_bar(total, "Encoding", "text", settings.show_progress) as progress:
+    with progress_bar(total, "Encoding", "texts", settings.show_progress) as progress:
         for window in _tokenized_windows(texts, tokenizer, settings):
             yield _encode_window(window, engine, settings, progress)
             if os.getpid() != process:  # the thread that tokenizes ahead stayed behind
@@ -230,7 +207,7 @@ def _windows(texts: Iterable[str], token_vectors: bool) -> Iterator[tuple[list[s
 
 
 def _encode_window(
-    window: TokenizedTexts, engine: Engine, settings: EncodingSettings, progress: tqdm[Any]
+    window: TokenizedTexts, engine: Engine, settings: EncodingSettings, progress: ProgressBar
 ) -> M3Embeddings:
     batches: list[np.ndarray[Any, Any]] = []
     encoded: list[EncodedBatch] = []

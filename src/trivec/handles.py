@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trivec.forks import ForkSafeLock
+from trivec.support.forks import ForkSafeLock
 
 if TYPE_CHECKING:
     from trivec.model import M3Model

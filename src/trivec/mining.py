@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from trivec.documents import Document, content_id
-from trivec.embeddings import M3Embedding
 from trivec.errors import TrivecError
 from trivec.evaluation.datasets import passages, read_rows
 from trivec.milvus import Hit, M3Collection, Weighted
-from trivec.milvus.fusion import Candidate
 from trivec.model import M3Model
-from trivec.part_files import replacing
-from trivec.scoring import dense_score, lexical_score
+from trivec.search.fusion import Candidate
+from trivec.support.part_files import replacing
+from trivec.support.progress import progress_bar
+from trivec.vectors.embeddings import M3Embedding
+from trivec.vectors.scoring import dense_score, lexical_score
 
 Mode = Literal["dense", "sparse", "hybrid"]
 
@@ -128,7 +128,7 @@ def mine_negatives(
         collection.add(texts, batch_size=batch_size, max_length=max_length, show_progress=show_progress)
         scorer = _Scorer(model, mode, max_length)
         left = _questions(Path(questions))
-        with tqdm(total=total, desc="Mining", unit="query", disable=not show_progress) as bar:
+        with progress_bar(total, "Mining", "queries", show_progress) as bar:
             while batch := list(islice(left, _QUERIES_AT_ONCE)):
                 for row in _mined_rows(collection, scorer, batch, rule, tally):
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -13,24 +13,24 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from trivec.arguments import checked_pairs, checked_texts, switch, whole_number
 from trivec.checkpoint import Checkpoint, M3Config, open_checkpoint
 from trivec.checkpoint.fingerprint import model_fingerprint
-from trivec.embeddings import FloatArray, M3Embedding, M3Embeddings
+from trivec.checkpoint.tokenizer import M3Tokenizer
 from trivec.encoding import EncodingSettings, empty_embeddings, encode_windows, heads_asked_for
 from trivec.engines import Engine, Heads
 from trivec.engines.selection import choose_engine, load_engine
 from trivec.errors import MissingHeadError, TrivecError
-from trivec.forks import PerProcess, no_fork_meanwhile, refuse_in_child
 from trivec.handles import LoadArguments, loaded_again
-from trivec.scoring import colbert_score, combined_scores, dense_score, lexical_score
-from trivec.sparse import SparseMatrix, stack_rows
-from trivec.tokenizer import M3Tokenizer
+from trivec.support.arguments import checked_pairs, checked_texts, switch, whole_number
+from trivec.support.forks import PerProcess, no_fork_meanwhile, refuse_in_child
+from trivec.vectors.embeddings import FloatArray, M3Embedding, M3Embeddings
+from trivec.vectors.scoring import colbert_score, combined_scores, dense_score, lexical_score
+from trivec.vectors.sparse import SparseMatrix, stack_rows
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from trivec import encode_options as kinds
+    from trivec.vectors import kinds
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 # A batch holds this many tokens for each text of `batch_size`: short texts share a batch in larger numbers, long ones

@@ -11,8 +11,8 @@ import pytest
 from random_checkpoint import FULL_SIZE, TINY, write_random_checkpoint
 from sample_texts import SENTENCES
 from trivec import BGEM3EmbeddingFunction, M3Embeddings, M3Model
+from trivec.checkpoint.tokenizer import M3Tokenizer
 from trivec.engines.processor import missing_for_native
-from trivec.tokenizer import M3Tokenizer
 
 TOLERANCE = 1e-5
 ALL = {"return_dense": True, "return_sparse": True, "return_colbert_vecs": True}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sample_texts import SENTENCES
-from trivec.tokenizer import M3Tokenizer
+from trivec.checkpoint.tokenizer import M3Tokenizer
 
 TEXTS = [text for texts in SENTENCES.values() for text in texts]
 TEXTS += ["", "  two  spaces ", "ﬁ Ⅷ ｆｕｌｌ", "🚣‍♀️ emoji 😀", "<s> spelled </s>", "tab\tand\nline"]

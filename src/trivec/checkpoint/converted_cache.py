@@ -32,13 +32,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from trivec import __version__
-from trivec.cache_folder import default_cache_folder
-from trivec.caller import level_of_the_caller
 from trivec.checkpoint.digests import file_digest
 from trivec.checkpoint.folder import Checkpoint
 from trivec.checkpoint.safetensors_file import read_metadata, read_safetensors, write_safetensors
 from trivec.checkpoint.tensors import StoredTensor
 from trivec.errors import CheckpointError
+from trivec.support.cache_folder import default_cache_folder
+from trivec.support.caller import level_of_the_caller
 
 _ENTRY_FOLDER = re.compile(r"[0-9a-f]{32}-[a-z0-9]+")
 _logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from trivec.cache_folder import default_cache_folder
+from trivec.support.cache_folder import default_cache_folder
 
 # Longer than the steps in which today's Linux file systems advance their clock: there, a file that changes after this
 # long shows it. A file system with a coarser clock (FAT: 2 s, some network disks: 1 s) may hide a change of equal size.

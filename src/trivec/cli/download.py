@@ -26,7 +26,7 @@ def download(
     cp -rL "$(trivec download BAAI/bge-m3)" /media/stick/bge-m3
     """
     from trivec.checkpoint import open_checkpoint
-    from trivec.tokenizer import M3Tokenizer
+    from trivec.checkpoint.tokenizer import M3Tokenizer
 
     checkpoint = open_checkpoint(model, revision=revision, local_files_only=offline)
     tokenizer = M3Tokenizer(checkpoint.tokenizer_file)

@@ -17,7 +17,7 @@ from trivec.errors import TrivecError
 
 if TYPE_CHECKING:
     from trivec.documents import Document
-    from trivec.embeddings import M3Embedding
+    from trivec.vectors.embeddings import M3Embedding
 
 
 def encode(
@@ -131,7 +131,7 @@ class _CountedTexts(_Texts):
 def _write(
     out: Path | None, vectors: Iterator[tuple[str, M3Embedding]], dims: Mapping[str, int], total: int | None
 ) -> None:
-    from trivec.vector_files import save_vectors, write_json_lines
+    from trivec.vectors.files import save_vectors, write_json_lines
 
     done = 0
 
@@ -155,7 +155,7 @@ def _write(
 
 def _check(out: Path, force: bool) -> None:
     """Make sure that the file can be written, and replaced if it exists: ask where there is somebody to ask."""
-    from trivec.vector_files import check_path
+    from trivec.vectors.files import check_path
 
     check_path(out)
     if force or not out.exists():

@@ -169,7 +169,7 @@ def index(
 
 def _check_storable(document: Document) -> None:
     """Refuse a document that a collection cannot hold, whatever its text: by its chunks' ids and metadata."""
-    from trivec.chunking import chunk_documents
+    from trivec.documents.chunking import chunk_documents
     from trivec.milvus.rows import check
     from trivec.milvus.schema import Limits
 

@@ -46,8 +46,8 @@ def info(
 def _facts(model: str, revision: str | None, offline: bool) -> dict[str, Any]:
     from trivec.checkpoint import open_checkpoint
     from trivec.checkpoint.fingerprint import model_fingerprint
+    from trivec.checkpoint.tokenizer import M3Tokenizer
     from trivec.engines.processor import choose_for_cpu
-    from trivec.tokenizer import M3Tokenizer
 
     checkpoint = open_checkpoint(model, revision=revision, local_files_only=offline)
     config = checkpoint.config

@@ -134,9 +134,9 @@ def out_of(done: int, total: int | None, noun: str) -> str:
 
 def counted(items: Iterable[T], description: str, total: int | None = None) -> Generator[T, None, None]:
     """Pass the items on, counting them on stderr where that is a terminal and the work is long."""
-    from trivec.encoding import progress_bar  # loads NumPy, which `--help` must not
+    from trivec.support.progress import progress_bar  # loads tqdm, which `--help` must not
 
-    with progress_bar(total, description, "document", stderr.is_terminal) as progress:
+    with progress_bar(total, description, "documents", stderr.is_terminal) as progress:
         _bars[id(progress)] = progress
         try:
             for item in items:

@@ -13,8 +13,8 @@ from trivec.cli import options, reporting
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from trivec.drift import Drift
     from trivec.model import M3Model
+    from trivec.verify.drift import Drift
 
 _EXACT = options.Precision.fp32
 
@@ -78,7 +78,7 @@ def verify(
     if precision is _EXACT:
         raise typer.BadParameter(f"--texts compares with fp32 itself: {_other_precisions(device, engine)}")
     from trivec.documents import DocumentError, read_texts
-    from trivec.drift import measure_drift
+    from trivec.verify.drift import measure_drift
 
     documents = list(read_texts(texts, text_field=text_field))
     if not documents:
@@ -131,7 +131,7 @@ def _compare_with_published(model: M3Model) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from trivec.published import compare_with_published
+    from trivec.verify.published import compare_with_published
 
     comparisons = compare_with_published(model)
     table = Table(show_edge=False, pad_edge=False, header_style="bold")

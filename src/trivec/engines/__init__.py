@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from trivec.sparse import SparseMatrix
+from trivec.vectors.sparse import SparseMatrix
 
 
 @dataclass(frozen=True)

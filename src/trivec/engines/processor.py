@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trivec.engines.native.library import why_missing
-from trivec.engines.openvino_runtime import core
+from trivec.engines.openvino.runtime import core
 from trivec.errors import DeviceError
 
 PROCESSOR_CLASS = "TRIVEC_PROCESSOR_CLASS"

@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from trivec.checkpoint import Checkpoint, StoredTensor
 from trivec.checkpoint.tensors import release_pages
+from trivec.checkpoint.tokenizer import M3Tokenizer
 from trivec.engines.encoder_weights import (
     ATTENDED,
     INNER,
@@ -34,8 +35,7 @@ from trivec.engines.encoder_weights import (
     exact_layer,
     to_bfloat16,
 )
-from trivec.engines.layer_probe import LayerProbe
-from trivec.tokenizer import M3Tokenizer
+from trivec.engines.openvino.layer_probe import LayerProbe
 
 Array = npt.NDArray[np.float32]
 # Tokens of a text that measuring reads at most.

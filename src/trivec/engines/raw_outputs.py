@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from trivec.engines import EncodedBatch
 from trivec.errors import TrivecError
-from trivec.sparse import pool_lexical_weights
+from trivec.vectors.sparse import pool_lexical_weights
 
 
 @dataclass(frozen=True)

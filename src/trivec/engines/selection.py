@@ -11,9 +11,9 @@ from contextlib import ExitStack
 from importlib.util import find_spec
 
 from trivec.checkpoint import Checkpoint
+from trivec.checkpoint.tokenizer import M3Tokenizer
 from trivec.engines import Engine
 from trivec.errors import DeviceError, MissingExtraError
-from trivec.tokenizer import M3Tokenizer
 
 ENGINES = ("auto", "openvino", "native", "torch")
 _ON_CPU = ("openvino", "native")
@@ -51,7 +51,7 @@ def choose_engine(engine: str, device: str | Sequence[str] | None) -> tuple[str,
         return engine, ["cpu"]
     if find_spec("torch") is None:
         raise MissingExtraError("cuda", "torch")
-    from trivec.engines.torch_devices import devices_there, resolve_device
+    from trivec.engines.pytorch.devices import devices_there, resolve_device
 
     return "torch", [str(resolve_device(name)) for name in names or devices_there()[:1]]
 
@@ -89,8 +89,8 @@ def load_engine(
     import torch
 
     from trivec.engines.device_split import DeviceSplit
-    from trivec.engines.torch_devices import resolve_precision
-    from trivec.engines.torch_engine import TorchEngine
+    from trivec.engines.pytorch.devices import resolve_precision
+    from trivec.engines.pytorch.engine import TorchEngine
 
     precisions = {name: resolve_precision(precision, torch.device(name)) for name in devices}
     if len(set(precisions.values())) > 1:
@@ -122,7 +122,7 @@ def _load_cpu_engine(
         )
     from trivec.checkpoint.converted_cache import ConvertedCache
     from trivec.engines.native.engine import NativeEngine
-    from trivec.engines.openvino_engine import OpenVINOEngine
+    from trivec.engines.openvino.engine import OpenVINOEngine
     from trivec.engines.processor import choose_for_cpu
 
     choice = choose_for_cpu(precision, engine)

@@ -11,11 +11,11 @@ Example:
 
 from __future__ import annotations
 
-from trivec.evaluation.cache import default_cache_folder
+from trivec.evaluation.array_cache import default_cache_folder
 from trivec.evaluation.chart import write_chart
 from trivec.evaluation.datasets import DatasetError, RetrievalDataset, load_datasets
 from trivec.evaluation.evaluate import EvaluationSettings, evaluate, tune_fusion
-from trivec.evaluation.fusion import store_fusion_weights
+from trivec.evaluation.fusion_weights import store_fusion_weights
 from trivec.evaluation.metrics import METRICS, Estimate
 from trivec.evaluation.ranking import MODES
 from trivec.evaluation.report import DatasetReport, EvaluationReport

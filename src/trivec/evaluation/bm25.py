@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from trivec.errors import MissingExtraError
-from trivec.evaluation.search import Rows, ScoredPairs
+from trivec.search.exact import Rows, ScoredPairs
 
 Tokens = list[list[str]]
 

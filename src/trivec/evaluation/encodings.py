@@ -14,18 +14,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array, vstack
-from tqdm.auto import tqdm
 
 from trivec import __version__
-from trivec.embeddings import M3Embeddings
-from trivec.evaluation.cache import ArrayCache, Arrays, content_key
-from trivec.evaluation.maxsim import QueryTokens
-from trivec.evaluation.search import EncodedBlock, Float32, Rows
+from trivec.evaluation.array_cache import ArrayCache, Arrays, content_key
 from trivec.model import M3Model
+from trivec.search.exact import EncodedBlock, Float32, Rows
+from trivec.search.maxsim import QueryTokens
+from trivec.support.progress import progress_bar
+from trivec.vectors.embeddings import M3Embeddings
 
 _BLOCK = 1024  # texts of a cache entry with dense and sparse vectors
 # Documents whose token vectors are held at once: so many, and so many characters (about 1 GB at full size).
@@ -73,7 +72,7 @@ class Encoder:
             texts: The texts.
             description: Stands before the progress bar and the warning.
         """
-        with self._bar(len(texts), description) as bar:
+        with progress_bar(len(texts), description, "texts", self.show_progress) as bar:
             truncated = 0
             for start in range(0, len(texts), _BLOCK):
                 block = list(texts[start : start + _BLOCK])
@@ -126,7 +125,7 @@ class Encoder:
             parts = [tokens[0].scores(vectors[i], query[bounds[i] : bounds[i + 1]]) for i in range(len(block))]
             return {"scores": np.concatenate(parts)}
 
-        with self._bar(len(candidates), description) as bar:
+        with progress_bar(len(candidates), description, "texts", self.show_progress) as bar:
             for block in _candidate_blocks(candidates, documents):
                 bounds = np.append(np.searchsorted(document, block), np.searchsorted(document, block[-1], side="right"))
                 key: list[str | bytes] = ["maxsim", self.identity]
@@ -136,9 +135,6 @@ class Encoder:
                 scores[bounds[0] : bounds[-1]] = found["scores"]
                 bar.update(len(block))
         return scores
-
-    def _bar(self, total: int, description: str) -> tqdm[Any]:
-        return tqdm(total=total, desc=description, unit="text", disable=not self.show_progress, leave=False)
 
     def _vectors(self, texts: list[str]) -> Arrays:
         encoded = self._encode(texts, return_sparse=self.model.has_sparse)

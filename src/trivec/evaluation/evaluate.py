@@ -10,10 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from trivec.errors import MissingExtraError
-from trivec.evaluation.cache import ArrayCache, default_cache_folder
+from trivec.evaluation.array_cache import ArrayCache, default_cache_folder
 from trivec.evaluation.datasets import RetrievalDataset
 from trivec.evaluation.encodings import Encoder
-from trivec.evaluation.fusion import FusionWeights, checked_weights, choose_weights
+from trivec.evaluation.fusion_weights import FusionWeights, checked_weights, choose_weights
 from trivec.evaluation.metrics import METRICS, estimate, macro_estimate, per_query_metrics
 from trivec.evaluation.ranking import (
     DEFAULT_CANDIDATES,
@@ -23,8 +23,8 @@ from trivec.evaluation.ranking import (
     available_modes,
 )
 from trivec.evaluation.report import DatasetReport, EvaluationReport
-from trivec.evaluation.search import ScoredPairs
 from trivec.model import M3Model
+from trivec.search.exact import ScoredPairs
 
 DEFAULT_BASELINE = "bm25-pieces"
 

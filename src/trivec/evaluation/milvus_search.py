@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from trivec.evaluation.search import EncodedBlock, ExactResults, Rows, ScoredPairs
 from trivec.milvus.connection import Connection
+from trivec.search.exact import EncodedBlock, ExactResults, Rows, ScoredPairs
 
 _NAME = "corpus"
 _INDEX_TYPES = {"dense": "FLAT", "sparse": "SPARSE_INVERTED_INDEX"}

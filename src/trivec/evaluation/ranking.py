@@ -22,9 +22,9 @@ import numpy as np
 from trivec.evaluation.bm25 import bm25_search, words
 from trivec.evaluation.datasets import RetrievalDataset
 from trivec.evaluation.encodings import Encoder
-from trivec.evaluation.fusion import CandidateScores, FusionWeights
-from trivec.evaluation.search import EncodedBlock, ExactResults, Rows, ScoredPairs, exact_search, pair_scores, union
+from trivec.evaluation.fusion_weights import CandidateScores, FusionWeights
 from trivec.model import M3Model
+from trivec.search.exact import EncodedBlock, ExactResults, Rows, ScoredPairs, exact_search, pair_scores, union
 
 MODES = ("dense", "sparse", "multi-vector", "dense+sparse", "all", "bm25-words", "bm25-pieces")
 DEFAULT_CANDIDATES = 200

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trivec.evaluation.fusion import FusionWeights
+from trivec.evaluation.fusion_weights import FusionWeights
 from trivec.evaluation.metrics import METRICS, Estimate
 from trivec.evaluation.ranking import Run
 

@@ -21,10 +21,10 @@ from trivec.milvus import forked  # noqa: F401 -- what it sets up is all that is
 from trivec.milvus.catalog import CollectionFacts, drop_collection, list_collections
 from trivec.milvus.collection import M3Collection
 from trivec.milvus.errors import CollectionMismatchError, MilvusError
-from trivec.milvus.fusion import RRF, Weighted
-from trivec.milvus.hits import Added, Hit
 from trivec.milvus.indexing import Indexed, delete_documents, index_documents
 from trivec.milvus.model_record import ModelRecord
+from trivec.search.fusion import RRF, Weighted
+from trivec.search.hits import Added, Hit
 
 __all__ = [
     "RRF",

@@ -10,14 +10,15 @@ from collections.abc import Iterable, Mapping, Sized
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from trivec.caller import level_of_the_caller
 from trivec.documents import Document
-from trivec.encoding import TruncationWarning, progress_bar
+from trivec.encoding import TruncationWarning
 from trivec.milvus import rows
 from trivec.milvus.errors import MilvusError
-from trivec.milvus.hits import Added
 from trivec.milvus.model_record import ModelRecord
 from trivec.milvus.table import Table, batches
+from trivec.search.hits import Added
+from trivec.support.caller import level_of_the_caller
+from trivec.support.progress import progress_bar
 
 if TYPE_CHECKING:
     from trivec.model import M3Model
@@ -43,7 +44,7 @@ def add_documents(
     seen: set[str] = set()
     repeated: set[str] = set()
     try:
-        with progress_bar(total, "Adding", "document", show_progress) as progress:
+        with progress_bar(total, "Adding", "documents", show_progress) as progress:
             for batch in batches(rows.checked(documents, table.description.limits), _DOCUMENTS_PER_WRITE):
                 for document in batch:
                     (repeated if document.id in seen else seen).add(document.id)
@@ -82,7 +83,7 @@ def encode_again(table: Table, model: M3Model) -> None:
     """Compute the vectors of every row with another model; until all are done, the table says that they are not."""
     ids = [row["id"] for row in table.listed(["id"])]
     table.set_properties(ModelRecord.of(model, unfinished=True).properties())
-    with progress_bar(len(ids), "Re-encoding", "document", True) as progress:
+    with progress_bar(len(ids), "Re-encoding", "documents", True) as progress:
         for group in batches(ids, _DOCUMENTS_PER_WRITE):
             stored = table.fetch(group, ["text", "$meta"])
             documents = [Document(each, row["text"], rows.metadata(row)) for each, row in stored.items()]

@@ -14,17 +14,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from trivec.arguments import whole_number
-from trivec.caller import level_of_the_caller
 from trivec.documents import Document
-from trivec.milvus import adding, arguments, rows, searching, table_model
+from trivec.milvus import adding, arguments, rows, table_model
 from trivec.milvus.connection import DEFAULT_TIMEOUT
 from trivec.milvus.errors import MilvusError
-from trivec.milvus.fusion import RRF, Weighted, own_ranker
-from trivec.milvus.hits import Added, Hit
-from trivec.milvus.matching import matched_words
 from trivec.milvus.model_record import ModelRecord
 from trivec.milvus.table import Table
+from trivec.search import hybrid as searching
+from trivec.search.fusion import RRF, Weighted, own_ranker
+from trivec.search.hits import Added, Hit
+from trivec.search.matching import matched_words
+from trivec.support.arguments import whole_number
+from trivec.support.caller import level_of_the_caller
 
 if TYPE_CHECKING:
     from trivec.model import M3Model

@@ -25,9 +25,9 @@ from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from trivec.errors import MissingExtraError
-from trivec.forks import ForkSafeLock
 from trivec.milvus import lite_server
 from trivec.milvus.errors import MilvusError
+from trivec.support.forks import ForkSafeLock
 
 _LITE_SUFFIX = ".db"
 _SERVER_SCHEMES = ("http", "https", "tcp", "unix")

@@ -12,8 +12,8 @@ import sys
 import threading
 from contextlib import suppress
 
-from trivec.forks import never_free
 from trivec.milvus import connection
+from trivec.support.forks import never_free
 
 
 def _leave_files_to_the_parent() -> None:

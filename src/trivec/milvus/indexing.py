@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from trivec.arguments import whole_number
-from trivec.chunking import chunk_documents, chunk_id
 from trivec.documents import Document
+from trivec.documents.chunking import chunk_documents, chunk_id
 from trivec.milvus import arguments, rows, sources
 from trivec.milvus.adding import warn_of_repeated_ids
 from trivec.milvus.collection import M3Collection
+from trivec.support.arguments import whole_number
 
 # The longest chunk unless the caller says otherwise or the model reads less.
 CHUNK_TOKENS = 512

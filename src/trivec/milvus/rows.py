@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trivec.documents import Document, DocumentError, MetadataError, as_document
-from trivec.embeddings import M3Embedding
 from trivec.encoding import TruncationWarning
-from trivec.forks import ForkSafeLock
 from trivec.milvus import arguments
 from trivec.milvus.schema import Limits
+from trivec.support.forks import ForkSafeLock
+from trivec.vectors.embeddings import M3Embedding
 
 if TYPE_CHECKING:
     from trivec.model import M3Model
@@ -71,7 +71,7 @@ def check(document: Document, limits: Limits) -> None:
     if (length := _utf8_bytes(name, "text", document.text)) > limits.text_bytes:
         raise DocumentError(
             f"{name}: its text has {length:,} bytes of UTF-8, but the collection holds {limits.text_bytes:,}: "
-            "cut it into chunks (trivec.chunking.chunk_documents)"
+            "cut it into chunks (trivec.documents.chunking.chunk_documents)"
         )
     length = 0
     for key, value in document.metadata.items():

@@ -15,10 +15,10 @@ from operator import methodcaller
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trivec.forks import ForkSafeLock
 from trivec.milvus import arguments, filters, rows, schema
 from trivec.milvus.connection import Connection, is_lite, without_credentials
 from trivec.milvus.errors import CollectionMismatchError, MilvusError
+from trivec.support.forks import ForkSafeLock
 
 Row = Mapping[str, Any]
 T = TypeVar("T")

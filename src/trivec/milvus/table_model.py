@@ -8,11 +8,11 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from trivec.caller import level_of_the_caller
 from trivec.milvus import adding
 from trivec.milvus.errors import CollectionMismatchError, MilvusError
 from trivec.milvus.model_record import ModelRecord
 from trivec.milvus.table import Table
+from trivec.support.caller import level_of_the_caller
 
 if TYPE_CHECKING:
     from trivec.model import M3Model

@@ -12,9 +12,9 @@ import torch
 
 from trivec.checkpoint import open_checkpoint
 from trivec.checkpoint.fingerprint import model_fingerprint
+from trivec.checkpoint.tokenizer import M3Tokenizer
 from trivec.errors import DeviceError, MissingExtraError
-from trivec.part_files import remove_leftovers
-from trivec.tokenizer import M3Tokenizer
+from trivec.support.part_files import remove_leftovers
 from trivec.training.folder import (
     WEIGHTS,
     check_model_folder,
@@ -22,7 +22,7 @@ from trivec.training.folder import (
     round_to_half,
     write_model_folder,
 )
-from trivec.training.held_out import HeldOut
+from trivec.training.held_out_scores import HeldOut
 from trivec.training.inputs import Content, RunInputs, begin_or_resume, settings_record
 from trivec.training.jsonl import JsonlBatches, find_files
 from trivec.training.m3 import TrainableM3

@@ -18,7 +18,7 @@ import torch
 from trivec.checkpoint import open_checkpoint
 from trivec.errors import TrivecError
 from trivec.model import M3Model
-from trivec.part_files import replacing
+from trivec.support.part_files import replacing
 from trivec.training.losses import HEADS
 from trivec.training.m3 import TrainableM3, pad_token_ids
 from trivec.training.weights import load_weights, save_weights

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trivec.checkpoint.tokenizer import M3Tokenizer
 from trivec.errors import TrivecError
-from trivec.tokenizer import M3Tokenizer
 from trivec.training.batches import TokenBatch
 
 # Batches are cut from runs of so many batches' lines, sorted by length: near-equal lengths, still shuffled.

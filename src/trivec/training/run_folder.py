@@ -19,7 +19,7 @@ from torch import nn
 
 from trivec.checkpoint.safetensors_file import read_safetensors
 from trivec.errors import TrivecError
-from trivec.part_files import remove_leftovers, replacing
+from trivec.support.part_files import remove_leftovers, replacing
 from trivec.training.weights import load_weights, save_weights
 
 CHECKPOINT = "checkpoint.pt"

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
-from trivec.caller import level_of_the_caller
 from trivec.engines.processor import has_bf16
+from trivec.support.caller import level_of_the_caller
+from trivec.support.progress import ProgressBar, progress_bar
 from trivec.training.batches import BatchSource
 from trivec.training.gradients import BatchResult, backward
 from trivec.training.losses import LossSettings
@@ -153,8 +153,7 @@ class Trainer:
         self.progress = self.folder.resume(self.model, self.optimizer) or Progress()
         self.model.train()
         started = time.monotonic() - self.progress.seconds
-        bar = tqdm(total=self.settings.steps, initial=self.progress.step, unit="step", disable=not self.show_progress)
-        with bar:
+        with progress_bar(self.settings.steps, "Training", "steps", self.show_progress, done=self.progress.step) as bar:
             while self._share_done(started) < 1:
                 self._step(started, bar)
                 ended = self._share_done(started) >= 1
@@ -172,7 +171,7 @@ class Trainer:
             share = max(share, (time.monotonic() - started) / self.settings.time_limit)
         return share
 
-    def _step(self, started: float, bar: tqdm[None]) -> None:
+    def _step(self, started: float, bar: ProgressBar) -> None:
         step = self.progress.step
         rate = _schedule(step, self._share_done(started), self.settings)
         for group in self.optimizer.param_groups:

@@ -15,7 +15,7 @@ from torch import nn
 
 from trivec.checkpoint import StoredTensor
 from trivec.checkpoint.safetensors_file import write_safetensors
-from trivec.part_files import replacing
+from trivec.support.part_files import replacing
 
 
 def save_weights(module: nn.Module, path: Path, *, half: bool = False) -> None:

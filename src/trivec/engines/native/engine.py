@@ -15,11 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from trivec.batching import plan_flat_batches
 from trivec.checkpoint import Checkpoint, StoredTensor
 from trivec.checkpoint.converted_cache import ConvertedCache
 from trivec.checkpoint.tensors import release_pages
+from trivec.checkpoint.tokenizer import M3Tokenizer
 from trivec.engines import EncodedBatch, Heads
+from trivec.engines.batching import plan_flat_batches
 from trivec.engines.encoder_weights import POSITIONS, TYPES, WORD_EMBEDDINGS, encoder_weights
 from trivec.engines.native.layout import EncoderLayout, HeadLayout, packed_weights
 from trivec.engines.native.library import Pool
@@ -27,7 +28,6 @@ from trivec.engines.processor import available_cores
 from trivec.engines.quantization import quantized_encoder_weights
 from trivec.engines.raw_outputs import RawOutputs, encoded_batch
 from trivec.errors import TrivecError
-from trivec.tokenizer import M3Tokenizer
 
 # Most tokens of a batch. With fewer, weights are read more often; with more, activations leave the caches.
 MOST_TOKENS = 1024

@@ -1,0 +1,1 @@
+"""The engine on CPUs with OpenVINO: a graph built from the weights."""

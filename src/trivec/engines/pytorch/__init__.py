@@ -1,0 +1,1 @@
+"""The engine on GPUs with torch: packed texts, no padding."""
