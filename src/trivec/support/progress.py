@@ -1,4 +1,4 @@
-"""The one progress bar: it appears on long work only, and says how much is done, how fast, and how long the rest takes."""
+"""The one progress bar: on long work only; it says how much is done, how fast, and how long the rest takes."""
 
 from __future__ import annotations
 
