@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from trivec.support import part_files
 from trivec.support.part_files import remove_leftovers, replacing
 
 WRITER = """
 import sys, time
 from pathlib import Path
+from trivec.support import part_files
 from trivec.support.part_files import replacing
 with replacing(Path(sys.argv[1])) as part:
     part.write_bytes(b"half")
@@ -124,6 +126,7 @@ def test_many_writers_and_cleaners_at_once_lose_nothing(tmp_path):
     code = """
 import sys
 from pathlib import Path
+from trivec.support import part_files
 from trivec.support.part_files import remove_leftovers, replacing
 path = Path(sys.argv[1])
 for _ in range(300):
@@ -135,3 +138,31 @@ for _ in range(300):
     assert [process.wait(120) for process in running] == [0, 0, 0, 0]
     assert names(tmp_path) == ["x.bin"]
     assert (tmp_path / "x.bin").read_bytes() == b"whole"
+
+
+def test_ctrl_c_at_any_step_leaves_nothing_behind(tmp_path):
+    path = tmp_path / "x.bin"
+    steps = 0
+
+    def profile(frame, event, _argument):  # Python looks for signals where these events are
+        nonlocal steps
+        if event in ("call", "c_return") and frame.f_code.co_filename == part_files.__file__:
+            steps += 1
+            if steps == at:
+                raise KeyboardInterrupt
+
+    for at in range(1, 1000):
+        steps = 0
+        sys.setprofile(profile)
+        try:
+            with replacing(path) as part:
+                part.write_bytes(b"new")
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.setprofile(None)
+        assert names(tmp_path) in ([], ["x.bin"])
+        if steps < at:
+            break
+    assert at > 10
+    assert names(tmp_path) == ["x.bin"]

@@ -38,13 +38,9 @@ def replacing(path: Path) -> Iterator[Path]:
         OSError: no file can be made beside `path`, or `path` cannot be replaced.
     """
     remove_leftovers(path)
-    part, lock = _begin(path)
-    try:
+    with _part_file(path) as part:
         yield part
         part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-        os.close(lock)
 
 
 def check_writable(path: Path) -> None:
@@ -53,9 +49,8 @@ def check_writable(path: Path) -> None:
     Raises:
         OSError: it cannot.
     """
-    part, lock = _begin(path)
-    part.unlink(missing_ok=True)
-    os.close(lock)
+    with _part_file(path):
+        pass
 
 
 def remove_leftovers(path: Path) -> int:
@@ -72,18 +67,26 @@ def remove_leftovers(path: Path) -> int:
     return removed
 
 
-def _begin(path: Path) -> tuple[Path, int]:
-    """Return a new part file of `path` and the open file descriptor that holds its lock."""
+@contextmanager
+def _part_file(path: Path) -> Iterator[Path]:
+    """Give a new, locked part file of `path`; it is removed at the end, unless it was moved."""
+    lock = None
     while True:
         part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-        lock = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        if fcntl is not None:
-            with suppress(OSError):  # a file system without locks
-                fcntl.flock(lock, fcntl.LOCK_EX)
-        # Until it was locked, another process may have taken it for left behind.
-        if _is(part, lock):
-            return part, lock
-        os.close(lock)
+        try:  # from before it is made: on a slow disk, Ctrl-C comes just then
+            lock = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            if fcntl is not None:
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+            # Until it was locked, another process may have taken it for left behind.
+            if _is(part, lock):
+                yield part
+                return
+        finally:
+            part.unlink(missing_ok=True)
+            if lock is not None:
+                os.close(lock)
+                lock = None
 
 
 def _remove_if_left(part: Path) -> bool:
