@@ -12,65 +12,23 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from filelock import FileLock
 
+from converting import Loading, Tensors, assert_converted, to_bfloat16
 from random_checkpoint import write_random_checkpoint
 from sample_texts import SENTENCES
 from trivec import M3Model
-from trivec.checkpoint import Checkpoint, StoredTensor, converted_cache, digests, open_checkpoint
+from trivec.checkpoint import StoredTensor, converted_cache, digests, open_checkpoint
 from trivec.checkpoint.converted_cache import Cleared, ConvertedCache
 from trivec.engines.processor import offers_int8
 from trivec.support.cache_folder import default_cache_folder
 
-Tensors = Iterator[tuple[str, StoredTensor]]
 needs_int8 = pytest.mark.skipif(not offers_int8(), reason="no engine computes in int8 here")
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="needs signals and limits of POSIX")
-
-
-def to_bfloat16(source: Checkpoint) -> Tensors:
-    for name, tensor in source.encoder.items():
-        bits = (tensor.float32().view(np.uint32) + np.uint32(0x8000)) >> np.uint32(16)
-        yield name, StoredTensor(bits.astype(np.uint16), "BF16")
-
-
-class Loading:
-    """Loads through a cache in `folder` and counts how often that converts."""
-
-    def __init__(self, folder: Path) -> None:
-        self.cache = ConvertedCache(folder)
-        self.conversions = 0
-
-    def __call__(self, model: Path, precision: str = "bf16") -> dict[str, StoredTensor]:
-        source = open_checkpoint(model)
-
-        def convert() -> Tensors:
-            self.conversions += 1
-            return to_bfloat16(source)
-
-        tensors = self.cache.load_or_convert(source, precision, convert)
-        assert_converted(tensors, source)
-        return tensors
-
-    def entry_folders(self) -> list[Path]:
-        return sorted(path for path in self.cache.folder.glob("*-*") if path.is_dir())
-
-    @property
-    def entry(self) -> Path:
-        (entry,) = self.cache.entries()
-        return entry.path
-
-
-def assert_converted(tensors: dict[str, StoredTensor], source: Checkpoint) -> None:
-    expected = dict(to_bfloat16(source))
-    assert list(tensors) == list(expected)
-    for name, tensor in expected.items():
-        assert tensors[name].dtype == "BF16"
-        assert np.array_equal(tensors[name].data, tensor.data)
 
 
 @pytest.fixture
@@ -281,7 +239,7 @@ def test_a_model_from_the_cache_gives_the_same_vectors(
 PROCESS = """
 import sys, time
 from pathlib import Path
-from test_converted_cache import assert_converted, to_bfloat16
+from converting import assert_converted, to_bfloat16
 from trivec.checkpoint import open_checkpoint
 from trivec.checkpoint.converted_cache import ConvertedCache
 
@@ -300,7 +258,7 @@ assert_converted(ConvertedCache(Path(sys.argv[2])).load_or_convert(source, "bf16
 
 
 def start(model: Path, load: Loading, count: Path, seconds: float) -> subprocess.Popen[bytes]:
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    path = os.pathsep.join(sys.path)
     command = [sys.executable, "-c", PROCESS, str(model), str(load.cache.folder), str(count), str(seconds)]
     return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path})
 
@@ -392,7 +350,7 @@ def test_a_full_disk_leaves_nothing_and_converts_in_memory(model: Path, tmp_path
     code = """if True:
         import resource, signal, sys, warnings
         from pathlib import Path
-        from test_converted_cache import Loading
+        from converting import Loading
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 18, 1 << 18))
         load = Loading(Path(sys.argv[2]))
@@ -402,7 +360,7 @@ def test_a_full_disk_leaves_nothing_and_converts_in_memory(model: Path, tmp_path
         assert "File too large" in str(caught[0].message), caught
         assert load.conversions == 2
     """
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    path = os.pathsep.join(sys.path)
     command = [sys.executable, "-c", code, str(model), str(tmp_path / "cache")]
     subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": path})
     left = {path.suffix for path in (tmp_path / "cache").rglob("*") if path.is_file()}

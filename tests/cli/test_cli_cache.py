@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from test_converted_cache import Loading
 
+from converting import Loading
 from trivec import __version__
 from trivec.cli.app import run
 
