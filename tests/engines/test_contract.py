@@ -8,9 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import numpy_reference
 import pytest
 
+import numpy_reference
 from trivec.checkpoint import Checkpoint, open_checkpoint
 from trivec.checkpoint.tokenizer import M3Tokenizer
 from trivec.engines import EncodedBatch, Engine, Heads
