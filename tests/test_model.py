@@ -37,11 +37,11 @@ def test_results_do_not_depend_on_the_neighbours(tiny_model: M3Model) -> None:
 
 
 @pytest.mark.usefixtures("small_windows")
-@pytest.mark.parametrize("batch_size", [1, 3, 64])
-def test_results_come_in_input_order(batch_size: int, tiny_model: M3Model) -> None:
+@pytest.mark.parametrize("max_batch_tokens", [1, 256, 2000, None])
+def test_results_come_in_input_order(max_batch_tokens: int | None, tiny_model: M3Model) -> None:
     order = random.Random(1).sample(range(len(TEXTS)), len(TEXTS))
     sorted_once = tiny_model.encode(TEXTS, return_colbert_vecs=True)
-    shuffled = tiny_model.encode((TEXTS[i] for i in order), batch_size=batch_size, return_colbert_vecs=True)
+    shuffled = tiny_model.encode((TEXTS[i] for i in order), max_batch_tokens=max_batch_tokens, return_colbert_vecs=True)
     assert np.abs(shuffled.dense - sorted_once.dense[order]).max() <= TOLERANCE
     assert abs(shuffled.sparse - sorted_once.sparse[order]).max() <= TOLERANCE
     for i, vectors in zip(order, shuffled.colbert_vecs, strict=True):
@@ -107,10 +107,10 @@ def test_long_texts_are_cut_with_one_warning_that_counts(tiny_model: M3Model) ->
     assert caught[0].filename == __file__  # the warning points at the user's own line
 
 
-@pytest.mark.parametrize("batch_size", [0, -1])
-def test_batch_size_must_be_positive(batch_size: int, tiny_model: M3Model) -> None:
-    with pytest.raises(ValueError, match=f"batch_size={batch_size} must be at least 1"):
-        tiny_model.encode(TEXTS, batch_size=batch_size)
+@pytest.mark.parametrize("tokens", [0, -1])
+def test_a_batch_holds_a_token_at_least(tokens: int, tiny_model: M3Model) -> None:
+    with pytest.raises(ValueError, match=f"max_batch_tokens={tokens} must be at least 1"):
+        tiny_model.encode(TEXTS, max_batch_tokens=tokens)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_after_an_error_in_the_middle_of_a_call_the_model_goes_on(
     with M3Model.load(folder, engine=engine, precision="fp32") as m:
         for _ in range(2):
             with pytest.raises(TrivecError, match="not finite"):
-                m.encode([*good, bad_text], batch_size=1)
+                m.encode([*good, bad_text], max_batch_tokens=256)
             assert np.abs(m.encode(good).dense - tiny_model.encode(good).dense).max() <= 1e-5
 
 
@@ -74,7 +74,7 @@ def exact_model(request: pytest.FixtureRequest, tiny_checkpoint: Path) -> Iterat
 def test_a_stream_left_in_the_middle_leaves_the_model_as_it_was(exact_model: M3Model) -> None:
     before = exact_model.encode(TEXTS).dense
     for taken in (1, 5):
-        stream = exact_model.encode_stream(TEXTS * 60, batch_size=1)
+        stream = exact_model.encode_stream(TEXTS * 60, max_batch_tokens=256)
         for _ in range(taken):
             next(stream)
         stream.close()
@@ -91,7 +91,7 @@ def test_closing_while_another_thread_encodes(tiny_checkpoint: Path, engine: str
         def encode(model: M3Model, begun: threading.Event, ended: list[BaseException]) -> None:
             try:
                 while True:
-                    model.encode(TEXTS, batch_size=1)
+                    model.encode(TEXTS, max_batch_tokens=256)
                     begun.set()
             except BaseException as error:
                 ended.append(error)
