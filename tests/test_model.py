@@ -14,7 +14,9 @@ import trivec.encoding
 import trivec.support.progress
 from sample_texts import SENTENCES
 from trivec import M3Embedding, M3Model
+from trivec.encoding import TruncationWarning
 from trivec.errors import TrivecError
+from trivec.model import encode_without_warning
 
 TEXTS = [text for texts in SENTENCES.values() for text in texts]
 TOLERANCE = 1e-5
@@ -105,6 +107,30 @@ def test_long_texts_are_cut_with_one_warning_that_counts(tiny_model: M3Model) ->
         tiny_model.encode(texts, max_length=5)
     assert len(caught) == 1
     assert caught[0].filename == __file__  # the warning points at the user's own line
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_which_texts_were_cut_is_in_the_result(tiny_model: M3Model, recwarn: pytest.WarningsRecorder) -> None:
+    long = [i % 7 == 3 for i in range(40)]
+    texts = ["a b c d e" if is_long else "a" for is_long in long]
+    embeddings = tiny_model.encode(texts, max_length=4)
+    assert embeddings.truncated == len(embeddings.cut) == 6
+    assert [i in embeddings.cut for i in range(40)] == [each.truncated for each in embeddings] == long
+    assert (embeddings[-2].truncated, embeddings[-1].truncated) == (True, False)
+    assert [each.truncated for each in tiny_model.encode_stream(iter(texts), max_length=4)] == long
+    assert len(tiny_model.compute_score([("a", "a b c d e")] * 2, max_length=4)["dense"]) == 2
+    told = [(each.message.truncated, each.message.total, each.message.max_length) for each in recwarn]
+    assert told == [(6, 40, 4), (6, 40, 4), (2, 4, 4)]
+    assert {(each.category, each.filename) for each in recwarn} == {(TruncationWarning, __file__)}
+    assert tiny_model.encode(texts).truncated == tiny_model.encode([]).truncated == 0
+
+
+def test_trivec_itself_encodes_without_a_warning(tiny_model: M3Model, recwarn: pytest.WarningsRecorder) -> None:
+    quiet = encode_without_warning(tiny_model, TEXTS[:3], max_length=4, return_dense=False)
+    assert (quiet.truncated, quiet.dense, quiet.colbert_vecs, len(recwarn)) == (3, None, None, 0)
+    with pytest.warns(TruncationWarning, match="3 of 3"):
+        loud = tiny_model.encode(TEXTS[:3], max_length=4, return_dense=False)
+    assert abs(quiet.sparse - loud.sparse).max() == 0
 
 
 @pytest.mark.parametrize("tokens", [0, -1])

@@ -18,6 +18,7 @@ from trivec import M3Model
 from trivec.checkpoint import open_checkpoint
 from trivec.checkpoint.safetensors_file import write_safetensors
 from trivec.checkpoint.tensors import StoredTensor
+from trivec.engines import Heads
 from trivec.engines.encoder_weights import WORD_EMBEDDINGS, to_bfloat16
 from trivec.engines.processor import has_bf16, has_int8, missing_for_native
 from trivec.errors import TrivecError
@@ -69,6 +70,16 @@ def test_after_an_error_in_the_middle_of_a_call_the_model_goes_on(
 def exact_model(request: pytest.FixtureRequest, tiny_checkpoint: Path) -> Iterator[M3Model]:
     with M3Model.load(tiny_checkpoint, engine=request.param, precision="fp32") as model:
         yield model
+
+
+@pytest.mark.parametrize("most", [1, 40, 5_000, None])
+def test_a_batch_holds_no_more_tokens_than_are_allowed(exact_model: M3Model, most: int | None) -> None:
+    token_ids = exact_model.tokenizer.encode_batch([*TEXTS, " ".join(TEXTS)] * 9, 1024).token_ids
+    batches = [texts for texts, _ in exact_model._engine.encode(token_ids, Heads(), most)]
+    assert sorted(np.concatenate(batches)) == list(range(len(token_ids)))
+    for texts in batches:
+        assert len(texts) == 1 or sum(len(token_ids[i]) for i in texts) <= min(most or 1024, 1024)
+    assert (max(map(len, batches)) > 1) == (most != 1)
 
 
 def test_a_stream_left_in_the_middle_leaves_the_model_as_it_was(exact_model: M3Model) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 
-
 # What trivec's own frames may have between them.
 _OURS = ("trivec", "functools", "contextlib")
 
