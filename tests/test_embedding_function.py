@@ -112,6 +112,18 @@ def test_lengths_of_queries_and_documents(tiny_checkpoint: Path) -> None:
             assert len(encode(long)["colbert_vecs"][0]) == length - 1
     with pytest.raises(ValueError, match="batch_size=0 must be at least 1"):
         BGEM3EmbeddingFunction(tiny_checkpoint, batch_size=0)
+
+
+@pytest.mark.parametrize(("batch_size", "tokens"), [(1, 256), (3, 768), (4, None), (16, None), (1000, None)])
+def test_small_batches_save_memory_and_large_ones_are_the_engines_own(
+    batch_size: int, tokens: int | None, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with BGEM3EmbeddingFunction(tiny_checkpoint, batch_size=batch_size) as function:
+        settings = []
+        encode = function.model._encode
+        monkeypatch.setattr(function.model, "_encode", lambda texts, how: settings.append(how) or encode(texts, how))
+        assert len(function(TEXTS)["dense"]) == len(TEXTS)
+        assert [how.max_batch_tokens for how in settings] == [tokens]
     with pytest.raises(ValueError, match="max_length=9000 must lie between 2 and the model's limit of 1024"):
         BGEM3EmbeddingFunction(tiny_checkpoint, max_length=9000)
 

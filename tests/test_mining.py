@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from trivec import M3Model
+from trivec.encoding import TruncationWarning
 from trivec.evaluation import DatasetError
 from trivec.vectors.scoring import dense_score, lexical_score
 
@@ -121,6 +123,16 @@ def test_without_a_corpus_the_other_questions_passages_are_searched(tiny_model: 
     assert len(written) == len(rows)
     for row in written:
         assert set(row["neg"]) <= set(CORPUS[2:]) - set(row["pos"])
+
+
+def test_texts_that_are_cut_are_told_at_the_line_of_the_caller(tiny_model: M3Model, tmp_path: Path):
+    rows = [{"query": "a", "pos": [f"a small boat crossed the lake {i}"]} for i in range(120)]  # two rounds of searches
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        mined(tiny_model, tmp_path, *rows, corpus=["b"], max_length=5)
+    assert [(each.category, each.message.truncated, each.filename) for each in told] == [
+        (TruncationWarning, 120, __file__)
+    ]
 
 
 def test_the_output_may_be_the_input(tiny_model: M3Model, tmp_path: Path):

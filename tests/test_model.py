@@ -14,7 +14,9 @@ import trivec.encoding
 import trivec.support.progress
 from sample_texts import SENTENCES
 from trivec import M3Embedding, M3Model
+from trivec.encoding import TruncationWarning
 from trivec.errors import TrivecError
+from trivec.model import encode_without_warning
 
 TEXTS = [text for texts in SENTENCES.values() for text in texts]
 TOLERANCE = 1e-5
@@ -37,11 +39,11 @@ def test_results_do_not_depend_on_the_neighbours(tiny_model: M3Model) -> None:
 
 
 @pytest.mark.usefixtures("small_windows")
-@pytest.mark.parametrize("batch_size", [1, 3, 64])
-def test_results_come_in_input_order(batch_size: int, tiny_model: M3Model) -> None:
+@pytest.mark.parametrize("max_batch_tokens", [1, 256, 2000, None])
+def test_results_come_in_input_order(max_batch_tokens: int | None, tiny_model: M3Model) -> None:
     order = random.Random(1).sample(range(len(TEXTS)), len(TEXTS))
     sorted_once = tiny_model.encode(TEXTS, return_colbert_vecs=True)
-    shuffled = tiny_model.encode((TEXTS[i] for i in order), batch_size=batch_size, return_colbert_vecs=True)
+    shuffled = tiny_model.encode((TEXTS[i] for i in order), max_batch_tokens=max_batch_tokens, return_colbert_vecs=True)
     assert np.abs(shuffled.dense - sorted_once.dense[order]).max() <= TOLERANCE
     assert abs(shuffled.sparse - sorted_once.sparse[order]).max() <= TOLERANCE
     for i, vectors in zip(order, shuffled.colbert_vecs, strict=True):
@@ -107,10 +109,34 @@ def test_long_texts_are_cut_with_one_warning_that_counts(tiny_model: M3Model) ->
     assert caught[0].filename == __file__  # the warning points at the user's own line
 
 
-@pytest.mark.parametrize("batch_size", [0, -1])
-def test_batch_size_must_be_positive(batch_size: int, tiny_model: M3Model) -> None:
-    with pytest.raises(ValueError, match=f"batch_size={batch_size} must be at least 1"):
-        tiny_model.encode(TEXTS, batch_size=batch_size)
+@pytest.mark.usefixtures("small_windows")
+def test_which_texts_were_cut_is_in_the_result(tiny_model: M3Model, recwarn: pytest.WarningsRecorder) -> None:
+    long = [i % 7 == 3 for i in range(40)]
+    texts = ["a b c d e" if is_long else "a" for is_long in long]
+    embeddings = tiny_model.encode(texts, max_length=4)
+    assert embeddings.truncated == len(embeddings.cut) == 6
+    assert [i in embeddings.cut for i in range(40)] == [each.truncated for each in embeddings] == long
+    assert (embeddings[-2].truncated, embeddings[-1].truncated) == (True, False)
+    assert [each.truncated for each in tiny_model.encode_stream(iter(texts), max_length=4)] == long
+    assert len(tiny_model.compute_score([("a", "a b c d e")] * 2, max_length=4)["dense"]) == 2
+    told = [(each.message.truncated, each.message.total, each.message.max_length) for each in recwarn]
+    assert told == [(6, 40, 4), (6, 40, 4), (2, 4, 4)]
+    assert {(each.category, each.filename) for each in recwarn} == {(TruncationWarning, __file__)}
+    assert tiny_model.encode(texts).truncated == tiny_model.encode([]).truncated == 0
+
+
+def test_trivec_itself_encodes_without_a_warning(tiny_model: M3Model, recwarn: pytest.WarningsRecorder) -> None:
+    quiet = encode_without_warning(tiny_model, TEXTS[:3], max_length=4, return_dense=False)
+    assert (quiet.truncated, quiet.dense, quiet.colbert_vecs, len(recwarn)) == (3, None, None, 0)
+    with pytest.warns(TruncationWarning, match="3 of 3"):
+        loud = tiny_model.encode(TEXTS[:3], max_length=4, return_dense=False)
+    assert abs(quiet.sparse - loud.sparse).max() == 0
+
+
+@pytest.mark.parametrize("tokens", [0, -1])
+def test_a_batch_holds_a_token_at_least(tokens: int, tiny_model: M3Model) -> None:
+    with pytest.raises(ValueError, match=f"max_batch_tokens={tokens} must be at least 1"):
+        tiny_model.encode(TEXTS, max_batch_tokens=tokens)
 
 
 @pytest.mark.parametrize(

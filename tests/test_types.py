@@ -17,7 +17,7 @@ def test_vectors_that_are_asked_for_are_there_to_a_type_checker(tmp_path: Path) 
         "from trivec import M3Model\n"
         "def use(model: M3Model) -> None:\n"
         "    model.encode([], batchsize=4)\n"
-        '    model.encode([], batch_size="4")\n'
+        '    model.encode([], max_batch_tokens="4")\n'
         "    model.encode([], return_dense=False).dense.shape\n"
     )
     options = ["--strict", "--no-error-summary", "--cache-dir", str(tmp_path / "cache")]

@@ -16,7 +16,7 @@ def encode(model: M3Model, texts: list[str], flag: bool) -> None:
     assert_type(model.encode(texts).dense, Vectors)
     assert_type(model.encode(texts).sparse, SparseMatrix)
     assert_type(model.encode(texts).colbert_vecs, None)
-    assert_type(model.encode(texts, batch_size=4, max_length=None, return_dense=True)[0].dense, Vectors)
+    assert_type(model.encode(texts, max_batch_tokens=4, max_length=None, return_dense=True)[0].dense, Vectors)
     assert_type(model.encode(texts, return_colbert_vecs=True).colbert_vecs, list[Vectors])
     assert_type(model.encode(texts, return_colbert_vecs=True)[0].colbert_vecs, Vectors)
     assert_type(model.encode(texts, return_dense=False).dense, None)

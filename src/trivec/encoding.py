@@ -10,9 +10,10 @@ import _thread
 import os
 import queue
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -20,11 +21,10 @@ import numpy as np
 from trivec.checkpoint.tokenizer import M3Tokenizer, TokenizedTexts
 from trivec.engines import EncodedBatch, Engine, Heads
 from trivec.errors import TrivecError
-from trivec.support.arguments import switch
 from trivec.support.caller import level_of_the_caller
 from trivec.support.forks import no_fork_meanwhile
 from trivec.support.progress import ProgressBar, progress_bar
-from trivec.vectors.embeddings import M3Embeddings
+from trivec.vectors.embeddings import M3Embedding, M3Embeddings
 from trivec.vectors.sparse import SparseMatrix, stack_rows
 
 Given = TypeVar("Given")
@@ -47,11 +47,19 @@ class TruncationWarning(UserWarning):
         max_length: The maximal length in tokens.
     """
 
-    def __init__(self, truncated: int, total: int, max_length: int) -> None:
-        super().__init__(
-            f"{truncated} of {total} texts had more than max_length={max_length} tokens and were cut to it"
-        )
+    def __init__(self, truncated: int, total: int, max_length: int, of: str = "") -> None:
+        cut = f"{truncated} of {total} texts had more than max_length={max_length} tokens and were cut to it"
+        super().__init__(f"{of}: {cut}" if of else cut)
         self.truncated, self.total, self.max_length = truncated, total, max_length
+
+
+def warn_of_truncation(truncated: int, total: int, max_length: int, of: str = "") -> None:
+    """Warn, at the line of the user's that called trivec, if any texts were cut; `of` says which texts they are.
+
+    For the outermost call only: what trivec calls inside reads `M3Embeddings.truncated`.
+    """
+    if truncated:
+        warnings.warn(TruncationWarning(truncated, total, max_length, of), stacklevel=level_of_the_caller())
 
 
 @dataclass(frozen=True)
@@ -60,25 +68,8 @@ class EncodingSettings:
 
     heads: Heads
     max_length: int
-    token_budget: int
+    max_batch_tokens: int | None
     show_progress: bool
-
-
-def heads_asked_for(return_dense: bool, return_sparse: bool, return_colbert_vecs: bool, normalize: bool) -> Heads:
-    """Return which vectors to compute, by the arguments of `M3Model.encode`.
-
-    Raises:
-        TypeError: One is neither True nor False.
-        ValueError: No vectors are asked for.
-    """
-    if not (return_dense or return_sparse or return_colbert_vecs):
-        raise ValueError("nothing to compute: set return_dense, return_sparse or return_colbert_vecs")
-    return Heads(
-        switch("return_dense", return_dense),
-        switch("return_sparse", return_sparse),
-        switch("return_colbert_vecs", return_colbert_vecs),
-        switch("normalize", normalize),
-    )
 
 
 def encode_windows(
@@ -86,24 +77,36 @@ def encode_windows(
 ) -> Iterator[M3Embeddings]:
     """Encode texts, yielding the vectors of one window after another, in the order of the texts.
 
-    If `texts` itself raises, what was read before is still encoded and yielded, then the error is raised. At the end
-    one `TruncationWarning` counts the texts that were cut to `settings.max_length`.
+    If `texts` itself raises, what was read before is still encoded and yielded, then the error is raised.
     """
-    seen = truncated = 0
     process = os.getpid()
     with progress_bar(total, "Encoding", "texts", settings.show_progress) as progress:
         for window in _tokenized_windows(texts, tokenizer, settings):
             yield _encode_window(window, engine, settings, progress)
             if os.getpid() != process:  # the thread that tokenizes ahead stayed behind
                 raise TrivecError("this stream was begun before the process was forked: begin it in the child")
-            seen += len(window.token_ids)
-            truncated += window.truncated
-    if truncated:
-        warnings.warn(TruncationWarning(truncated, seen, settings.max_length), stacklevel=level_of_the_caller())
 
 
-def empty_embeddings(heads: Heads, dense_dim: int, vocabulary_size: int) -> M3Embeddings:
-    """The vectors of no text at all, in the shapes that some texts would have."""
+def texts_of(windows: Iterable[M3Embeddings], max_length: int) -> Iterator[M3Embedding]:
+    """Yield the vectors of one text after another, and warn at the end if any were cut to `max_length`."""
+    seen = truncated = 0
+    for window in windows:
+        yield from window
+        seen += len(window)
+        truncated += window.truncated
+    warn_of_truncation(truncated, seen, max_length)
+
+
+def joined(windows: Sequence[M3Embeddings], heads: Heads, dense_dim: int, vocabulary_size: int) -> M3Embeddings:
+    """Put windows, or none at all, into one; the sizes are those of the vectors."""
+    if windows:
+        starts = accumulate((len(window) for window in windows), initial=0)
+        return M3Embeddings(
+            dense=np.concatenate([w.dense for w in windows if w.dense is not None]) if heads.dense else None,
+            sparse=stack_rows([w.sparse for w in windows if w.sparse is not None]) if heads.sparse else None,
+            colbert_vecs=[v for w in windows for v in w.colbert_vecs or ()] if heads.colbert else None,
+            cut=frozenset(start + i for start, window in zip(starts, windows, strict=False) for i in window.cut),
+        )
     return M3Embeddings(
         dense=np.empty((0, dense_dim), np.float32) if heads.dense else None,
         sparse=SparseMatrix((0, vocabulary_size), dtype=np.float32) if heads.sparse else None,
@@ -211,7 +214,7 @@ def _encode_window(
 ) -> M3Embeddings:
     batches: list[np.ndarray[Any, Any]] = []
     encoded: list[EncodedBatch] = []
-    computed = engine.encode(window.token_ids, settings.heads, settings.token_budget)
+    computed = engine.encode(window.token_ids, settings.heads, settings.max_batch_tokens)
     while True:
         with no_fork_meanwhile():
             batch = next(computed, None)
@@ -221,11 +224,7 @@ def _encode_window(
         batches.append(texts)
         encoded.append(vectors)
         progress.update(len(texts))
-    return _in_input_order(encoded, np.argsort(np.concatenate(batches)))
-
-
-def _in_input_order(encoded: list[EncodedBatch], position: np.ndarray[Any, Any]) -> M3Embeddings:
-    """Join batches; `position[i]` is where text i lies in the batches laid end to end."""
+    position = np.argsort(np.concatenate(batches))  # where text i lies in the batches laid end to end
     dense = [batch.dense for batch in encoded if batch.dense is not None]
     sparse = [batch.sparse for batch in encoded if batch.sparse is not None]
     colbert = [vectors for batch in encoded if batch.colbert_vecs is not None for vectors in batch.colbert_vecs]
@@ -233,4 +232,5 @@ def _in_input_order(encoded: list[EncodedBatch], position: np.ndarray[Any, Any])
         dense=np.concatenate(dense)[position] if dense else None,
         sparse=stack_rows(sparse)[position] if sparse else None,
         colbert_vecs=[colbert[i] for i in position] if colbert else None,
+        cut=window.cut,
     )

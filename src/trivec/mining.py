@@ -20,10 +20,11 @@ from typing import Any, Literal, TextIO
 import numpy as np
 
 from trivec.documents import Document, content_id
+from trivec.encoding import warn_of_truncation
 from trivec.errors import TrivecError
 from trivec.evaluation.datasets import passages, read_rows
 from trivec.milvus import Hit, M3Collection, Weighted
-from trivec.model import M3Model
+from trivec.model import M3Model, encode_without_warning
 from trivec.search.fusion import Candidate
 from trivec.support.part_files import replacing
 from trivec.support.progress import progress_bar
@@ -73,7 +74,7 @@ def mine_negatives(
     ranks: tuple[int, int] = (2, 200),
     margin: float = 0.05,
     seed: int = 0,
-    batch_size: int = 16,
+    max_batch_tokens: int | None = None,
     max_length: int | None = None,
     show_progress: bool = True,
 ) -> Mined:
@@ -92,7 +93,7 @@ def mine_negatives(
         margin: A passage is left out if its score is above `(1 - margin)` times that of the query's worst positive. 0
             leaves out only what scores above it.
         seed: Of the draw; the same input gives the same output.
-        batch_size: As in `M3Model.encode`, for the corpus.
+        max_batch_tokens: As in `M3Model.encode`.
         max_length: Most tokens of a passage that are read; the model's own if None.
         show_progress: Show bars.
 
@@ -125,7 +126,7 @@ def mine_negatives(
         M3Collection("passages", model, uri=str(Path(folder) / "passages.db")) as collection,
     ):
         texts = list(listed) if corpus is None else corpus
-        collection.add(texts, batch_size=batch_size, max_length=max_length, show_progress=show_progress)
+        collection.add(texts, max_batch_tokens=max_batch_tokens, max_length=max_length, show_progress=show_progress)
         scorer = _Scorer(model, mode, max_length)
         left = _questions(Path(questions))
         with progress_bar(total, "Mining", "queries", show_progress) as bar:
@@ -133,6 +134,7 @@ def mine_negatives(
                 for row in _mined_rows(collection, scorer, batch, rule, tally):
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 bar.update(len(batch))
+        scorer.warn()
     return Mined(tally.queries, tally.negatives, tally.short, tally.too_close)
 
 
@@ -176,21 +178,29 @@ class _Scorer:
         self.ranker = Weighted(dense, sparse) if mode == "hybrid" else None
         self._model = model
         self._max_length = max_length
+        self._total = self._truncated = 0
 
     def scores(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """Score of each (query, passage)."""
         if not pairs:
             return []
         texts = list(dict.fromkeys(text for pair in pairs for text in pair))
-        encoded = self._model.encode(
+        encoded = encode_without_warning(
+            self._model,
             texts,
             max_length=self._max_length,
             return_dense=self.mode != "sparse",
             return_sparse=self.mode != "dense",
             show_progress=False,
         )
+        self._total += len(texts)
+        self._truncated += encoded.truncated
         by_text = dict(zip(texts, encoded, strict=True))
         return [self._score(by_text[query], by_text[passage]) for query, passage in pairs]
+
+    def warn(self) -> None:
+        """Warn, once for all calls, if texts were cut."""
+        warn_of_truncation(self._truncated, self._total, self._model.checked_length(self._max_length))
 
     def _score(self, query: M3Embedding, passage: M3Embedding) -> float:
         dense = sparse = 0.0

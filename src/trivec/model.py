@@ -11,12 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
-
 from trivec.checkpoint import Checkpoint, M3Config, open_checkpoint
 from trivec.checkpoint.fingerprint import model_fingerprint
 from trivec.checkpoint.tokenizer import M3Tokenizer
-from trivec.encoding import EncodingSettings, empty_embeddings, encode_windows, heads_asked_for
+from trivec.encoding import EncodingSettings, encode_windows, joined, texts_of, warn_of_truncation
 from trivec.engines import Engine, Heads
 from trivec.engines.selection import choose_engine, load_engine
 from trivec.errors import MissingHeadError, TrivecError
@@ -25,7 +23,7 @@ from trivec.support.arguments import checked_pairs, checked_texts, switch, whole
 from trivec.support.forks import PerProcess, no_fork_meanwhile, refuse_in_child
 from trivec.vectors.embeddings import FloatArray, M3Embedding, M3Embeddings
 from trivec.vectors.scoring import colbert_score, combined_scores, dense_score, lexical_score
-from trivec.vectors.sparse import SparseMatrix, stack_rows
+from trivec.vectors.sparse import SparseMatrix
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -33,9 +31,6 @@ if TYPE_CHECKING:
     from trivec.vectors import kinds
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
-# A batch holds this many tokens for each text of `batch_size`: short texts share a batch in larger numbers, long ones
-# in smaller, and memory stays the same.
-TOKENS_PER_TEXT = 256
 
 
 class M3Model:
@@ -241,7 +236,7 @@ class M3Model:
         self,
         texts: Iterable[str],
         *,
-        batch_size: int = 16,
+        max_batch_tokens: int | None = None,
         max_length: int | None = None,
         return_dense: bool = True,
         return_sparse: bool = True,
@@ -253,11 +248,12 @@ class M3Model:
 
         Args:
             texts: Any iterable of str.
-            batch_size: Memory knob: a batch holds up to `batch_size` x 256 tokens, however many texts that makes. The
-                OpenVINO engine computes at most 1,024 tokens at once, or one longer text, however large this is. On a
-                CUDA GPU it holds 8,192 to 32,768, or these if they are more, as far as free memory allows.
-            max_length: Most tokens of a text that are read; the model's `max_length` if None. One warning counts the
-                texts that were longer.
+            max_batch_tokens: Memory knob: most tokens computed at once, however many texts that makes; a text longer
+                than that is a batch of its own. None is what the engine does best with: on the CPU 1,024 (no engine
+                there takes more, however many are allowed), on a CUDA GPU 8,192 to 32,768, as far as free memory
+                allows; with torch on `mps` or the CPU, 4,096.
+            max_length: Most tokens of a text that are read; the model's `max_length` if None. One `TruncationWarning`
+                counts the texts that were longer; `cut` of the result says which they are.
             return_dense: Compute dense vectors.
             return_sparse: Compute sparse vectors.
             return_colbert_vecs: Compute token vectors (4 KB a token at full size).
@@ -269,17 +265,11 @@ class M3Model:
             ValueError: A number is out of its range, or no vectors are asked for.
             MissingHeadError: The checkpoint has no head for the vectors asked for.
         """
-        heads = heads_asked_for(return_dense, return_sparse, return_colbert_vecs, normalize)
-        settings = self._settings(heads, batch_size, max_length, show_progress)
-        checked = list(checked_texts(texts))
-        windows = list(encode_windows(checked, len(checked), self.tokenizer, self._engine, settings))
-        if not windows:
-            return empty_embeddings(heads, self.dim["dense"], self.dim["sparse"])
-        return M3Embeddings(
-            dense=np.concatenate([w.dense for w in windows if w.dense is not None]) if heads.dense else None,
-            sparse=stack_rows([w.sparse for w in windows if w.sparse is not None]) if heads.sparse else None,
-            colbert_vecs=[v for w in windows for v in w.colbert_vecs or ()] if heads.colbert else None,
-        )
+        vectors = (return_dense, return_sparse, return_colbert_vecs, normalize)
+        settings = self._settings(max_batch_tokens, max_length, *vectors, show_progress)
+        embeddings = self._encode(texts, settings)
+        warn_of_truncation(embeddings.truncated, len(embeddings), settings.max_length)
+        return embeddings
 
     @overload
     def encode_stream(
@@ -323,7 +313,7 @@ class M3Model:
         self,
         texts: Iterable[str],
         *,
-        batch_size: int = 16,
+        max_batch_tokens: int | None = None,
         max_length: int | None = None,
         return_dense: bool = True,
         return_sparse: bool = True,
@@ -334,14 +324,14 @@ class M3Model:
         """Encode texts one after another out of an iterable of any length, in flat memory.
 
         Reads up to two thousand texts ahead. If the iterable raises, the vectors of the texts before come out first.
-        Arguments and errors are those of `encode`.
+        Arguments and errors are those of `encode`; the warning that counts the texts that were cut comes at the end.
         """
-        heads = heads_asked_for(return_dense, return_sparse, return_colbert_vecs, normalize)
-        settings = self._settings(heads, batch_size, max_length, show_progress)
+        vectors = (return_dense, return_sparse, return_colbert_vecs, normalize)
+        settings = self._settings(max_batch_tokens, max_length, *vectors, show_progress)
         checked = checked_texts(texts)
         total = len(texts) if isinstance(texts, Sized) else None
         windows = encode_windows(checked, total, self.tokenizer, self._engine, settings)
-        return (embedding for window in windows for embedding in window)
+        return texts_of(windows, settings.max_length)
 
     def token_weights(self, text: str) -> list[tuple[str, float]]:
         """Return the text's (token, lexical weight) pairs for people to read, heaviest first."""
@@ -357,7 +347,7 @@ class M3Model:
         pairs: Iterable[tuple[str, str]] | tuple[str, str],
         weights: Sequence[float] | None = None,
         *,
-        batch_size: int = 16,
+        max_batch_tokens: int | None = None,
         max_length: int | None = None,
     ) -> dict[str, Any]:
         """Score (query, passage) pairs in FlagEmbedding's five modes.
@@ -365,7 +355,7 @@ class M3Model:
         Args:
             pairs: Pairs of texts, or one pair.
             weights: Of dense, sparse and token-vector score in the two weighted means; `fusion_weights` if None.
-            batch_size: As in `encode`.
+            max_batch_tokens: As in `encode`.
             max_length: As in `encode`.
 
         Returns:
@@ -379,7 +369,7 @@ class M3Model:
         listed, one = checked_pairs(pairs)
         both = self.encode(
             [text for pair in listed for text in pair],
-            batch_size=batch_size,
+            max_batch_tokens=max_batch_tokens,
             max_length=max_length,
             return_colbert_vecs=True,
         )
@@ -425,10 +415,43 @@ class M3Model:
         """
         return self.max_length if max_length is None else _within(name, max_length, self.checkpoint.config.max_length)
 
-    def _settings(self, heads: Heads, batch_size: int, max_length: int | None, show_progress: bool) -> EncodingSettings:
-        tokens = whole_number("batch_size", batch_size) * TOKENS_PER_TEXT
+    def _settings(
+        self,
+        max_batch_tokens: int | None = None,
+        max_length: int | None = None,
+        return_dense: bool = True,
+        return_sparse: bool = True,
+        return_colbert_vecs: bool = False,
+        normalize: bool = True,
+        show_progress: bool = True,
+    ) -> EncodingSettings:
+        """Check the arguments of `encode`, which has their meaning and errors."""
+        if not (return_dense or return_sparse or return_colbert_vecs):
+            raise ValueError("nothing to compute: set return_dense, return_sparse or return_colbert_vecs")
+        heads = Heads(
+            switch("return_dense", return_dense),
+            switch("return_sparse", return_sparse),
+            switch("return_colbert_vecs", return_colbert_vecs),
+            switch("normalize", normalize),
+        )
+        if max_batch_tokens is not None:
+            max_batch_tokens = whole_number("max_batch_tokens", max_batch_tokens)
         self.require_heads(sparse=heads.sparse, colbert=heads.colbert)
-        return EncodingSettings(heads, self.checked_length(max_length), tokens, switch("show_progress", show_progress))
+        show_progress = switch("show_progress", show_progress)
+        return EncodingSettings(heads, self.checked_length(max_length), max_batch_tokens, show_progress)
+
+    def _encode(self, texts: Iterable[str], settings: EncodingSettings) -> M3Embeddings:
+        checked = list(checked_texts(texts))
+        windows = list(encode_windows(checked, len(checked), self.tokenizer, self._engine, settings))
+        return joined(windows, settings.heads, self.dim["dense"], self.dim["sparse"])
+
+
+def encode_without_warning(model: M3Model, texts: Iterable[str], **options: Unpack[kinds.Unknown]) -> M3Embeddings:
+    """Encode as `M3Model.encode` does, for trivec itself: whoever calls this reads `truncated` and decides what to say.
+
+    So that a call of the user's which encodes many times warns once, or not of what it has warned of before.
+    """
+    return model._encode(texts, model._settings(**options))
 
 
 def _within(name: str, max_length: int, limit: int) -> int:

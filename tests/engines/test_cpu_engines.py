@@ -18,6 +18,7 @@ from trivec import M3Model
 from trivec.checkpoint import open_checkpoint
 from trivec.checkpoint.safetensors_file import write_safetensors
 from trivec.checkpoint.tensors import StoredTensor
+from trivec.engines import Heads
 from trivec.engines.encoder_weights import WORD_EMBEDDINGS, to_bfloat16
 from trivec.engines.processor import has_bf16, has_int8, missing_for_native
 from trivec.errors import TrivecError
@@ -61,7 +62,7 @@ def test_after_an_error_in_the_middle_of_a_call_the_model_goes_on(
     with M3Model.load(folder, engine=engine, precision="fp32") as m:
         for _ in range(2):
             with pytest.raises(TrivecError, match="not finite"):
-                m.encode([*good, bad_text], batch_size=1)
+                m.encode([*good, bad_text], max_batch_tokens=256)
             assert np.abs(m.encode(good).dense - tiny_model.encode(good).dense).max() <= 1e-5
 
 
@@ -71,10 +72,20 @@ def exact_model(request: pytest.FixtureRequest, tiny_checkpoint: Path) -> Iterat
         yield model
 
 
+@pytest.mark.parametrize("most", [1, 40, 5_000, None])
+def test_a_batch_holds_no_more_tokens_than_are_allowed(exact_model: M3Model, most: int | None) -> None:
+    token_ids = exact_model.tokenizer.encode_batch([*TEXTS, " ".join(TEXTS)] * 9, 1024).token_ids
+    batches = [texts for texts, _ in exact_model._engine.encode(token_ids, Heads(), most)]
+    assert sorted(np.concatenate(batches)) == list(range(len(token_ids)))
+    for texts in batches:
+        assert len(texts) == 1 or sum(len(token_ids[i]) for i in texts) <= min(most or 1024, 1024)
+    assert (max(map(len, batches)) > 1) == (most != 1)
+
+
 def test_a_stream_left_in_the_middle_leaves_the_model_as_it_was(exact_model: M3Model) -> None:
     before = exact_model.encode(TEXTS).dense
     for taken in (1, 5):
-        stream = exact_model.encode_stream(TEXTS * 60, batch_size=1)
+        stream = exact_model.encode_stream(TEXTS * 60, max_batch_tokens=256)
         for _ in range(taken):
             next(stream)
         stream.close()
@@ -91,7 +102,7 @@ def test_closing_while_another_thread_encodes(tiny_checkpoint: Path, engine: str
         def encode(model: M3Model, begun: threading.Event, ended: list[BaseException]) -> None:
             try:
                 while True:
-                    model.encode(TEXTS, batch_size=1)
+                    model.encode(TEXTS, max_batch_tokens=256)
                     begun.set()
             except BaseException as error:
                 ended.append(error)

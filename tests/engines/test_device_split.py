@@ -56,10 +56,10 @@ class Noting:
         self.engine, self.calls = model._engine, []
 
     def encode(
-        self, token_ids: list[np.ndarray], heads: Heads, token_budget: int
+        self, token_ids: list[np.ndarray], heads: Heads, max_batch_tokens: int | None
     ) -> Iterator[tuple[np.ndarray, EncodedBatch]]:
         self.calls.append((threading.current_thread(), len(token_ids)))
-        return self.engine.encode(token_ids, heads, token_budget)
+        return self.engine.encode(token_ids, heads, max_batch_tokens)
 
 
 def test_a_lone_text_stays_in_the_callers_thread_and_goes_to_each_engine_in_turn(

@@ -97,10 +97,10 @@ def test_a_text_as_long_as_the_model_reads(precision: str, tmp_path: Path) -> No
 
 def test_neighbours_change_nothing(tiny_checkpoint: Path) -> None:
     with M3Model.load(tiny_checkpoint, engine="native", precision="fp32") as model:
-        together = model.encode(TEXTS, batch_size=16).dense
+        together = model.encode(TEXTS).dense
         alone = np.concatenate([model.encode([text]).dense for text in TEXTS])
         assert np.abs(together - alone).max() <= 1e-6
-        assert np.array_equal(together, model.encode(TEXTS, batch_size=16).dense)
+        assert np.array_equal(together, model.encode(TEXTS).dense)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

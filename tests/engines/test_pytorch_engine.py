@@ -20,7 +20,8 @@ torch = pytest.importorskip("torch", reason="needs torch: run `make parity`")
 
 from trivec.checkpoint import open_checkpoint  # noqa: E402
 from trivec.cli.app import run  # noqa: E402
-from trivec.engines import torch_attention, torch_engine  # noqa: E402
+from trivec.engines.pytorch import attention as torch_attention  # noqa: E402
+from trivec.engines.pytorch import engine as torch_engine  # noqa: E402
 from trivec.engines.pytorch.devices import devices_there, exact_float32, is_shortage, resolve_precision  # noqa: E402
 from trivec.engines.pytorch.encoder import PackedEncoder, PackedTexts  # noqa: E402
 from trivec.engines.pytorch.engine import TorchEngine, tokens_a_batch  # noqa: E402
@@ -49,17 +50,19 @@ def assert_close(got: M3Embeddings, wanted: M3Embeddings, tolerance: float = TOL
         assert np.abs(ours - other).max() <= tolerance
 
 
-@pytest.mark.parametrize("batch_size", [1, 16, 1000])
-def test_same_vectors_in_input_order_whatever_the_batch(batch_size: int, model: M3Model, tiny_model: M3Model) -> None:
+@pytest.mark.parametrize("tokens", [256, None, 256_000])
+def test_same_vectors_in_input_order_whatever_the_batch(
+    tokens: int | None, model: M3Model, tiny_model: M3Model
+) -> None:
     texts = random.Random(3).sample(MIXED, len(MIXED))
-    got = model.encode(texts, batch_size=batch_size, return_colbert_vecs=True)
+    got = model.encode(texts, max_batch_tokens=tokens, return_colbert_vecs=True)
     assert_close(got, tiny_model.encode(texts, return_colbert_vecs=True))
     assert got.sparse.has_canonical_format
     assert {got.dense.dtype, got.sparse.dtype, got.colbert_vecs[0].dtype} == {np.dtype(np.float32)}
 
 
 def test_neighbours_do_not_matter(model: M3Model) -> None:
-    together = model.encode(MIXED, batch_size=1000, return_colbert_vecs=True)
+    together = model.encode(MIXED, max_batch_tokens=256_000, return_colbert_vecs=True)
     for i, text in enumerate(MIXED):
         alone = model.encode([text], return_colbert_vecs=True)[0]
         assert np.abs(alone.dense - together.dense[i]).max() <= TOLERANCE
@@ -85,7 +88,7 @@ def test_devices_share_the_work(device: list[str], tiny_checkpoint: Path, tiny_m
         assert shared.precision == "fp32"
         for texts in (MIXED, MIXED[:2], MIXED[:1]):
             wanted = tiny_model.encode(texts, return_colbert_vecs=True)
-            assert_close(shared.encode(texts, batch_size=1, return_colbert_vecs=True), wanted)
+            assert_close(shared.encode(texts, max_batch_tokens=256, return_colbert_vecs=True), wanted)
     with pytest.raises(TrivecError, match="the model is closed"):
         shared.encode(TEXTS)
 
@@ -123,7 +126,7 @@ def test_the_host_pools_where_the_device_does_not(
     model: M3Model, tiny_model: M3Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model._engine._heads, "_pools", False)  # as on "mps"
-    got = model.encode(MIXED, batch_size=1000, return_colbert_vecs=True)
+    got = model.encode(MIXED, max_batch_tokens=256_000, return_colbert_vecs=True)
     assert_close(got, tiny_model.encode(MIXED, return_colbert_vecs=True))
 
 
@@ -150,11 +153,11 @@ def test_running_out_of_memory_halves_batches_and_loses_nothing(model: M3Model, 
     tokens = [len(vectors) + 1 for vectors in wanted.colbert_vecs]
     with M3Model.load(tiny_checkpoint, device="cpu", engine="torch", precision="fp32") as small:
         shortage = Shortage(small._engine, max(tokens))
-        assert_close(small.encode(texts, batch_size=1000, return_colbert_vecs=True), wanted)
+        assert_close(small.encode(texts, max_batch_tokens=256_000, return_colbert_vecs=True), wanted)
         assert sum(shortage.computed) == sum(tokens), "a batch was computed twice, or not at all"
         assert 1 < len(shortage.computed) < len(texts)
         first = len(shortage.computed)
-        small.encode(texts, batch_size=1000)
+        small.encode(texts, max_batch_tokens=256_000)
         assert len(shortage.computed) == 2 * first, "what did not fit once is not tried again"
 
 
@@ -186,14 +189,15 @@ def test_what_counts_as_a_shortage() -> None:
 @pytest.mark.parametrize(
     ("total", "asked", "fitting", "wanted"),
     [
-        (1_000_000, 4096, 10**9, 32_768),  # a full window: as much as a GPU does well with
-        (25_000, 4096, 10**9, 8_192),  # a window of token vectors: several batches, to copy beside computing
-        (100_000, 4096, 10**9, 25_000),
-        (100_000, 60_000, 10**9, 60_000),  # a large batch_size
+        (1_000_000, None, 10**9, 32_768),  # a full window: as much as a GPU does well with
+        (25_000, None, 10**9, 8_192),  # a window of token vectors: several batches, to copy beside computing
+        (100_000, None, 10**9, 25_000),
+        (100_000, 60_000, 10**9, 60_000),  # more than that, or less, if so asked
+        (100_000, 700, 10**9, 700),
         (1_000_000, 60_000, 3000, 3000),  # little memory
     ],
 )
-def test_tokens_of_a_batch_on_a_gpu(total: int, asked: int, fitting: int, wanted: int) -> None:
+def test_tokens_of_a_batch_on_a_gpu(total: int, asked: int | None, fitting: int, wanted: int) -> None:
     assert tokens_a_batch(total, asked, fitting) == wanted
 
 

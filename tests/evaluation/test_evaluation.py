@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from random_checkpoint import write_random_checkpoint
 from trivec import M3Model
+from trivec.encoding import TruncationWarning
 from trivec.errors import MissingHeadError, TrivecError
 from trivec.evaluation import (
     MODES,
@@ -75,13 +76,13 @@ def settings(tmp_path: Path) -> EvaluationSettings:
 def encoded(tiny_model: M3Model, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The texts that the tiny model encodes during the test; encoding goes on as it does otherwise."""
     seen: list[str] = []
-    encode = tiny_model.encode
+    encode = tiny_model._encode
 
-    def watched(texts: list[str], **settings: object) -> object:
+    def watched(texts: list[str], settings: object) -> object:
         seen.extend(texts)
-        return encode(texts, **settings)
+        return encode(texts, settings)
 
-    monkeypatch.setattr(tiny_model, "encode", watched)
+    monkeypatch.setattr(tiny_model, "_encode", watched)
     return seen
 
 
@@ -185,10 +186,11 @@ def test_what_changes_vectors_is_encoded_again(tiny_model: M3Model, encoded: lis
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("default")
             evaluate(tiny_model, [TOY], shorter)
-        messages = [str(warning.message) for warning in caught if warning.category is UserWarning]
+        messages = [str(warning.message) for warning in caught if warning.category is TruncationWarning]
+        assert {warning.filename for warning in caught} == {__file__}
         assert messages == [
-            "toy: queries: 5 of 5 have more than 8 tokens and were cut to that",
-            "toy: documents: 12 of 12 have more than 8 tokens and were cut to that",
+            "toy: queries: 5 of 5 texts had more than max_length=8 tokens and were cut to it",
+            "toy: documents: 12 of 12 texts had more than max_length=8 tokens and were cut to it",
         ]
     assert set(encoded) == {*DOCUMENTS.values(), *QUERIES.values()}
     encoded.clear()

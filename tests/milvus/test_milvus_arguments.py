@@ -70,14 +70,14 @@ def test_a_search_names_the_number_that_is_none(filled, name, value):
 
 def test_the_other_numbers_are_named_too(filled):
     for name, value, error in [
-        ("batch_size", "16", TypeError),
-        ("batch_size", 0, ValueError),
+        ("max_batch_tokens", "16", TypeError),
+        ("max_batch_tokens", 0, ValueError),
         ("max_length", 2.5, TypeError),
         ("max_length", 1, ValueError),
     ]:
         with pytest.raises(error, match=f"^{name}=.* must be "):
             filled.add(["a"], **{name: value})
-    for name, value in [("max_tokens", "64"), ("overlap", 1.5), ("batch_size", None)]:
+    for name, value in [("max_tokens", "64"), ("overlap", 1.5), ("max_batch_tokens", 1.5)]:
         with pytest.raises(TypeError, match=f"^{name}=.* must be "):
             index_documents(filled, [Document("a", "b")], **{name: value})
     for make in (lambda: RRF("60"), lambda: Weighted(dense="1"), lambda: Weighted(sparse=None)):

@@ -91,7 +91,7 @@ def test_encoding_again_that_was_interrupted_has_to_be_finished(tiny_model, othe
     with M3Collection("texts", tiny_model, uri=uri) as collection:
         collection.add(TEXTS)
     with monkeypatch.context() as patch:
-        patch.setattr(other_model, "encode", lambda *_args, **_options: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(other_model, "_encode", lambda *_args, **_options: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             M3Collection("texts", other_model, uri=uri, reencode=True)
     for model in (tiny_model, other_model):

@@ -87,12 +87,12 @@ def test_small_checkpoint_every_length(
     assert_same(exact_model(small_checkpoint, engine).encode(texts, return_colbert_vecs=True), theirs)
 
 
-@pytest.mark.parametrize("batch_size", [1, 600])
-def test_batches_of_any_size(small_checkpoint: Path, every_length: tuple[list[str], dict], batch_size: int) -> None:
+@pytest.mark.parametrize("tokens", [256, 153_600])
+def test_batches_of_any_size(small_checkpoint: Path, every_length: tuple[list[str], dict], tokens: int) -> None:
     """A text a batch, and all texts packed into one, on two devices that share the work."""
     texts, theirs = every_length
     model = M3Model.load(small_checkpoint, device=["cpu", "cpu"], engine="torch", precision="fp32")
-    assert_same(model.encode(texts, batch_size=batch_size, return_colbert_vecs=True), theirs)
+    assert_same(model.encode(texts, max_batch_tokens=tokens, return_colbert_vecs=True), theirs)
 
 
 def test_truncation_as_the_reference_does_it(small_checkpoint: Path, engine: str) -> None:

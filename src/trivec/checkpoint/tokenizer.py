@@ -33,11 +33,11 @@ class TokenizedTexts:
 
     Attributes:
         token_ids: One int32 array a text, `<s>` first and `</s>` last.
-        truncated: How many of the texts were cut to the maximal length.
+        cut: Indices of the texts that were cut to the maximal length.
     """
 
     token_ids: list[TokenIds]
-    truncated: int
+    cut: frozenset[int]
 
 
 class M3Tokenizer:
@@ -102,18 +102,18 @@ class M3Tokenizer:
         limit = _CHARACTERS_PER_TOKEN * max_length
         texts = [text if len(text) <= 2 * limit else _without_lone_surrogates(text) for text in texts]
         starts = [text if len(text) <= 2 * limit else self._truncation.start_of(text, limit) for text in texts]
-        token_ids, truncated = [], 0
-        for text, start, encoding in zip(texts, starts, self._encode_all(starts), strict=True):
+        token_ids, cut = [], set()
+        for i, (text, start, encoding) in enumerate(zip(texts, starts, self._encode_all(starts), strict=True)):
             ids = np.array(encoding.ids, dtype=np.int32)
             while len(start) < len(text) and len(ids) <= max_length + 1:  # not enough: take more of the text
                 start = self._truncation.start_of(text, 4 * len(start))  # noqa: PLW2901
                 ids = np.array(self._encode_all([start])[0].ids, dtype=np.int32)
             if len(ids) > max_length:
-                truncated += 1
+                cut.add(i)
                 ids = ids[:max_length].copy()
                 ids[-1] = self._end
             token_ids.append(ids)
-        return TokenizedTexts(token_ids, truncated)
+        return TokenizedTexts(token_ids, frozenset(cut))
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """Character offsets (start, end) of each piece of `text`, special tokens left out."""

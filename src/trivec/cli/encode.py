@@ -38,7 +38,7 @@ def encode(
     max_length: Annotated[
         int | None, typer.Option(min=2, help="Tokens of a document that are encoded. Default: the model's maximum.")
     ] = None,
-    batch_size: options.BatchSize = 16,
+    max_batch_tokens: options.MaxBatchTokens = None,
     model: options.Model = options.DEFAULT_MODEL,
     precision: options.PrecisionOption = options.Precision.auto,
     device: options.Device = None,
@@ -89,7 +89,7 @@ def encode(
             raise typer.BadParameter(f"--max-length: {error}") from error
         vectors = loaded.encode_stream(
             texts,
-            batch_size=batch_size,
+            max_batch_tokens=max_batch_tokens,
             max_length=max_length,
             return_dense=dense,
             return_sparse=sparse,

@@ -136,7 +136,7 @@ def evaluate(
             rich_help_panel=_ENCODING,
         ),
     ] = None,
-    batch_size: options.BatchSize = 16,
+    max_batch_tokens: options.MaxBatchTokens = None,
     cache_dir: Annotated[
         Path | None,
         typer.Option(
@@ -190,7 +190,13 @@ def evaluate(
     ]
     _warn_of_shared_questions(development, held_out)
     settings = evaluation.EvaluationSettings(
-        candidates, exact_limit, batch_size, max_length, cache_dir, not no_cache, show_progress=sys.stderr.isatty()
+        candidates,
+        exact_limit,
+        max_batch_tokens,
+        max_length,
+        cache_dir,
+        not no_cache,
+        show_progress=sys.stderr.isatty(),
     )
     with options.load_model(model, precision, device, engine, revision, offline, threads, no_cache) as loaded:
         if development:

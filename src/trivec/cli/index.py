@@ -56,7 +56,7 @@ def index(
         bool,
         typer.Option("--reencode", help="Encode all that the collection holds again, where its model is another one."),
     ] = False,
-    batch_size: options.BatchSize = 16,
+    max_batch_tokens: options.MaxBatchTokens = None,
     model: options.OwnModel = None,
     precision: options.PrecisionOption = options.Precision.auto,
     device: options.Device = None,
@@ -138,7 +138,7 @@ def index(
                     counted,
                     max_tokens=chunk_tokens,
                     overlap=overlap,
-                    batch_size=batch_size,
+                    max_batch_tokens=max_batch_tokens,
                     skip_unchanged=resume,
                     read_from=paths if on_error is options.OnError.stop else (),  # a record that is skipped is not gone
                     sync=sync,

@@ -67,7 +67,7 @@ def mine(
     max_length: Annotated[
         int | None, typer.Option(min=2, help="Most tokens of a passage that are read. Default: the model's own.")
     ] = None,
-    batch_size: options.BatchSize = 16,
+    max_batch_tokens: options.MaxBatchTokens = None,
     model: options.Model = options.DEFAULT_MODEL,
     precision: options.PrecisionOption = options.Precision.auto,
     device: options.Device = None,
@@ -108,7 +108,7 @@ def mine(
             ranks=first_and_last,
             margin=margin,
             seed=seed,
-            batch_size=batch_size,
+            max_batch_tokens=max_batch_tokens,
             max_length=max_length,
             show_progress=sys.stderr.isatty(),
         )

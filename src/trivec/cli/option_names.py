@@ -16,7 +16,7 @@ _FLAGS = {
 }
 # Arguments whose option has another name, or the same.
 _OPTIONS = {
-    "batch_size": "--batch-size",
+    "max_batch_tokens": "--max-batch-tokens",
     "device": "--device",
     "engine": "--engine",
     "limit": "--limit",

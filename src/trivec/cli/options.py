@@ -151,10 +151,12 @@ Database = Annotated[
     str, typer.Option("--db", help="Database of a server.", show_default=False, rich_help_panel="Milvus")
 ]
 
-BatchSize = Annotated[
-    int,
+MaxBatchTokens = Annotated[
+    int | None,
     typer.Option(
-        min=1, help="Memory knob: a batch holds up to this many times 256 tokens, on the CPU at most 1,024 in all."
+        min=1,
+        help="Memory knob: most tokens computed at once; a longer text goes alone. By default what is fastest.",
+        show_default=False,
     ),
 ]
 

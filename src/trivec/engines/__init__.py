@@ -48,15 +48,15 @@ class Engine(Protocol):
     """What the encoder computes in: "fp32", "fp16", "bf16" or "int8"."""
 
     def encode(
-        self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads, token_budget: int
+        self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads, max_batch_tokens: int | None
     ) -> Iterator[tuple[npt.NDArray[np.intp], EncodedBatch]]:
         """Compute the vectors of texts: one int32 array of token ids a text, of any lengths.
 
         Args:
             token_ids: The texts, at least one.
             heads: What to compute.
-            token_budget: Most tokens computed at once; a longer text goes alone. An engine whose device has memory of
-                its own may take more.
+            max_batch_tokens: Most tokens computed at once; a longer text goes alone. None: what the engine does best
+                with, which it may also stay under otherwise.
 
         Yields:
             Indices into `token_ids` and the vectors of those texts, a batch after another; every index exactly once.

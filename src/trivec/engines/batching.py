@@ -10,12 +10,12 @@ import numpy.typing as npt
 _BATCH_COST = 48
 
 
-def plan_batches(lengths: npt.NDArray[np.integer], token_budget: int) -> list[npt.NDArray[np.intp]]:
+def plan_batches(lengths: npt.NDArray[np.integer], max_batch_tokens: int) -> list[npt.NDArray[np.intp]]:
     """Split texts into batches so that padding and the cost of batches are least together.
 
     Args:
         lengths: Tokens of each text, (n,).
-        token_budget: Most tokens of a batch, padding included; a longer text makes a batch of its own.
+        max_batch_tokens: Most tokens of a batch, padding included; a longer text makes a batch of its own.
 
     Returns:
         Indices into `lengths`, an array a batch, longest texts first (so that memory peaks at the start); every index
@@ -27,7 +27,7 @@ def plan_batches(lengths: npt.NDArray[np.integer], token_budget: int) -> list[np
     cost = [0, *[float("inf")] * len(order)]
     batch_of_end = [0] * (len(order) + 1)
     for start, longest in enumerate(descending):
-        fitting = max(1, token_budget // longest)
+        fitting = max(1, max_batch_tokens // longest)
         for end in range(start + 1, min(start + fitting, len(order)) + 1):
             with_batch = cost[start] + _BATCH_COST + longest * (end - start)
             if with_batch < cost[end]:
@@ -40,12 +40,12 @@ def plan_batches(lengths: npt.NDArray[np.integer], token_budget: int) -> list[np
     return batches[::-1]
 
 
-def plan_flat_batches(lengths: npt.NDArray[np.integer], token_budget: int) -> list[npt.NDArray[np.intp]]:
+def plan_flat_batches(lengths: npt.NDArray[np.integer], max_batch_tokens: int) -> list[npt.NDArray[np.intp]]:
     """Split texts into batches for an engine that does not pad: the longest first, each filled up.
 
     Args:
         lengths: Tokens of each text, (n,).
-        token_budget: Most tokens of a batch; a longer text makes a batch of its own.
+        max_batch_tokens: Most tokens of a batch; a longer text makes a batch of its own.
 
     Returns:
         As `plan_batches`.
@@ -56,7 +56,7 @@ def plan_flat_batches(lengths: npt.NDArray[np.integer], token_budget: int) -> li
     for text in order:
         if lengths[text] > room:
             batches.append([])
-            room = token_budget
+            room = max_batch_tokens
         batches[-1].append(text)
         room -= int(lengths[text])
     return [np.array(batch, np.intp) for batch in batches]

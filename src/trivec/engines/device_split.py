@@ -29,7 +29,9 @@ class DeviceSplit:
         self._calls = itertools.count()
         self.precision = engines[0].precision
 
-    def encode(self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads, token_budget: int) -> Iterator[Batch]:
+    def encode(
+        self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads, max_batch_tokens: int | None
+    ) -> Iterator[Batch]:
         """Compute the vectors of texts on all devices at once; see `Engine.encode`.
 
         Who gets the first share, which is the larger one, changes from call to call. What one of the engines raises is
@@ -40,7 +42,7 @@ class DeviceSplit:
         shares = [share for share in deal([len(ids) for ids in token_ids], len(engines)) if len(share)]
 
         def encoded(engine: Engine, share: npt.NDArray[np.intp]) -> Iterator[Batch]:
-            for texts, vectors in engine.encode([token_ids[i] for i in share], heads, token_budget):
+            for texts, vectors in engine.encode([token_ids[i] for i in share], heads, max_batch_tokens):
                 yield share[texts], vectors
 
         if len(shares) == 1:  # such as a query, which a thread would only delay

@@ -6,21 +6,17 @@ They are computed for candidates only, block by block, and what is kept is the M
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csr_array, vstack
 
 from trivec import __version__
+from trivec.encoding import warn_of_truncation
 from trivec.evaluation.array_cache import ArrayCache, Arrays, content_key
-from trivec.model import M3Model
+from trivec.model import M3Model, encode_without_warning
 from trivec.search.exact import EncodedBlock, Float32, Rows
 from trivec.search.maxsim import QueryTokens
 from trivec.support.progress import progress_bar
@@ -30,7 +26,6 @@ _BLOCK = 1024  # texts of a cache entry with dense and sparse vectors
 # Documents whose token vectors are held at once: so many, and so many characters (about 1 GB at full size).
 _CANDIDATES = 256
 _CANDIDATE_CHARACTERS = 400_000
-_HUB_BLOB = re.compile(r"[0-9a-f]{64}")  # the hub's cache names a weight file by its SHA-256
 
 
 @dataclass(frozen=True)
@@ -40,28 +35,24 @@ class Encoder:
     Args:
         model: The model; its dense head is always used, its sparse head where it has one.
         cache: Where vectors and scores are kept.
-        batch_size: As in `M3Model.encode`.
+        fingerprint: The model's; "" where the cache serves this model alone.
+        max_batch_tokens: As in `M3Model.encode`.
         max_length: Most tokens of a text that are read; the model's own if None.
         show_progress: Show a bar while encoding.
     """
 
     model: M3Model
     cache: ArrayCache
-    batch_size: int = 16
+    fingerprint: str
+    max_batch_tokens: int | None = None
     max_length: int | None = None
     show_progress: bool = False
 
     @cached_property
     def identity(self) -> str:
-        """A key of everything that a vector depends on besides the text: weights, tokenizer, config, settings."""
-        return content_key(
-            [
-                __version__,
-                _weights_identity(self.model),
-                self.model.precision,
-                str(self.model.checked_length(self.max_length)),
-            ]
-        )
+        """A key of everything that a vector depends on besides the text: the model and the settings."""
+        length = self.model.checked_length(self.max_length)
+        return content_key([__version__, self.fingerprint, self.model.precision, str(length)])
 
     def blocks(self, texts: Sequence[str], description: str) -> Iterator[EncodedBlock]:
         """Yield the dense and sparse vectors of consecutive texts, block by block, from the cache where they are there.
@@ -81,12 +72,7 @@ class Encoder:
                 truncated += int(arrays["truncated"])
                 yield _unpack(start, arrays)
                 bar.update(len(block))
-        if truncated:
-            warnings.warn(
-                f"{description}: {truncated} of {len(texts)} have more than "
-                f"{self.model.checked_length(self.max_length)} tokens and were cut to that",
-                stacklevel=1,  # the same place whoever asks, so that Python shows it once
-            )
+        warn_of_truncation(truncated, len(texts), self.model.checked_length(self.max_length), description)
 
     def whole(self, texts: Sequence[str], description: str) -> EncodedBlock:
         """The dense and sparse vectors of all texts in one block."""
@@ -139,11 +125,7 @@ class Encoder:
     def _vectors(self, texts: list[str]) -> Arrays:
         encoded = self._encode(texts, return_sparse=self.model.has_sparse)
         assert encoded.dense is not None
-        length = self.model.checked_length(self.max_length)
-        arrays: Arrays = {
-            "dense": encoded.dense,
-            "truncated": np.array(self.model.tokenizer.encode_batch(texts, length).truncated),
-        }
+        arrays: Arrays = {"dense": encoded.dense, "truncated": np.array(encoded.truncated)}
         if encoded.sparse is not None:
             arrays |= {
                 "sparse_data": encoded.sparse.data,
@@ -159,13 +141,15 @@ class Encoder:
         return encoded.colbert_vecs
 
     def _encode(self, texts: Sequence[str], **vectors: bool) -> M3Embeddings:
-        with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message=".* were cut to it", category=UserWarning
-            )  # `blocks` says it once
-            return self.model.encode(
-                texts, batch_size=self.batch_size, max_length=self.max_length, show_progress=False, **vectors
-            )
+        # `blocks` warns, once for all texts and also of those whose vectors come from the cache.
+        return encode_without_warning(
+            self.model,
+            texts,
+            max_batch_tokens=self.max_batch_tokens,
+            max_length=self.max_length,
+            show_progress=False,
+            **vectors,
+        )
 
 
 def _candidate_blocks(candidates: Rows, documents: Sequence[str]) -> Iterator[Rows]:
@@ -185,25 +169,3 @@ def _unpack(start: int, arrays: Arrays) -> EncodedBlock:
         parts = (arrays["sparse_data"], arrays["sparse_indices"], arrays["sparse_indptr"])
         sparse = csr_array(parts, shape=tuple(arrays["sparse_shape"]))
     return EncodedBlock(start, arrays["dense"], sparse)
-
-
-def _weights_identity(model: M3Model) -> str:
-    """A key of the model's files; what trivec itself stores in config.json (fusion weights) does not count."""
-    checkpoint = model.checkpoint
-    folder = checkpoint.folder
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config.pop("trivec", None)
-    heads = [path for name in ("sparse_linear.pt", "colbert_linear.pt") if (path := folder / name).is_file()]
-    files = [*checkpoint.weight_files, checkpoint.tokenizer_file, *heads]
-    return content_key([json.dumps(config, sort_keys=True), *(_file_identity(path) for path in files)])
-
-
-def _file_identity(path: Path) -> str:
-    resolved = path.resolve()
-    if _HUB_BLOB.fullmatch(resolved.name):
-        return resolved.name
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -37,7 +37,7 @@ class EvaluationSettings:
         candidates: How many dense and how many sparse results the other modes re-rank, and how long rankings are;
             Recall@100 wants at least 100.
         exact_limit: Most documents that are searched exactly; larger corpora are searched by Milvus Lite.
-        batch_size: As in `M3Model.encode`.
+        max_batch_tokens: As in `M3Model.encode`.
         max_length: Most tokens of a text that are read; the model's own if None.
         cache_folder: Where encodings are kept; `default_cache_folder()` if None.
         use_cache: False keeps nothing after the call.
@@ -46,7 +46,7 @@ class EvaluationSettings:
 
     candidates: int = DEFAULT_CANDIDATES
     exact_limit: int = DEFAULT_EXACT_LIMIT
-    batch_size: int = 16
+    max_batch_tokens: int | None = None
     max_length: int | None = None
     cache_folder: str | Path | None = None
     use_cache: bool = True
@@ -165,7 +165,9 @@ def _searches(
     with tempfile.TemporaryDirectory(prefix="trivec-") as temporary:
         # Without a cache the blocks are still kept as long as the call lasts, for they are read more than once.
         folder = (settings.cache_folder or default_cache_folder()) if settings.use_cache else temporary
-        encoder = Encoder(model, ArrayCache(folder), settings.batch_size, settings.max_length, settings.show_progress)
+        fingerprint = model.fingerprint if settings.use_cache else ""
+        how = (settings.max_batch_tokens, settings.max_length, settings.show_progress)
+        encoder = Encoder(model, ArrayCache(folder), fingerprint, *how)
         yield (DatasetSearch(encoder, dataset, settings.candidates, settings.exact_limit) for dataset in datasets)
 
 

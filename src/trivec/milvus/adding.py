@@ -6,22 +6,20 @@ This module knows nothing about searching, nor which model a collection asks for
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trivec.documents import Document
-from trivec.encoding import TruncationWarning
+from trivec.encoding import warn_of_truncation
 from trivec.milvus import rows
 from trivec.milvus.errors import MilvusError
 from trivec.milvus.model_record import ModelRecord
 from trivec.milvus.table import Table, batches
+from trivec.model import M3Model, encode_without_warning
 from trivec.search.hits import Added
 from trivec.support.caller import level_of_the_caller
 from trivec.support.progress import progress_bar
-
-if TYPE_CHECKING:
-    from trivec.model import M3Model
 
 # Documents encoded and then written at once: what an interrupted `add` loses at most. Small enough that the longest
 # rows (64 KiB each of text, metadata and weights) stay well below the 64 MiB that a server takes in a request.
@@ -32,7 +30,7 @@ def add_documents(
     table: Table,
     model: M3Model,
     documents: Iterable[Document | Mapping[str, Any] | str],
-    batch_size: int,
+    max_batch_tokens: int | None,
     max_length: int | None,
     skip_unchanged: bool,
     show_progress: bool,
@@ -58,9 +56,7 @@ def add_documents(
                 known = _unchanged(table, by_id) if skip_unchanged else frozenset()
                 new = [document for identifier, document in by_id.items() if identifier not in known]
                 if new:
-                    encoded, cut = rows.encoded(new, model, batch_size, max_length)
-                    table.upsert(encoded)
-                    truncated += cut
+                    truncated += _encode_and_store(table, model, new, max_batch_tokens, max_length)
                 written += len(new)
                 unchanged += len(known)
                 blank += len(empty)
@@ -73,9 +69,7 @@ def add_documents(
     # With nothing written too when finishing an interrupted add, which may have been stopped before its flush.
     if written or skip_unchanged:
         table.flush()
-    if truncated:
-        warning = TruncationWarning(truncated, written, max_length or model.max_length)
-        warnings.warn(warning, stacklevel=level_of_the_caller())
+    warn_of_truncation(truncated, written, max_length or model.max_length)
     return Added(written, unchanged, blank), len(repeated)
 
 
@@ -87,10 +81,31 @@ def encode_again(table: Table, model: M3Model) -> None:
         for group in batches(ids, _DOCUMENTS_PER_WRITE):
             stored = table.fetch(group, ["text", "$meta"])
             documents = [Document(each, row["text"], rows.metadata(row)) for each, row in stored.items()]
-            table.upsert(rows.encoded(documents, model, 16, None)[0])
+            _encode_and_store(table, model, documents)
             progress.update(len(group))
     table.flush()
     table.set_properties(ModelRecord.of(model).properties())
+
+
+def _encode_and_store(
+    table: Table,
+    model: M3Model,
+    documents: Sequence[Document],
+    max_batch_tokens: int | None = None,
+    max_length: int | None = None,
+) -> int:
+    """Return how many of the documents were cut to the longest length."""
+    embeddings = encode_without_warning(
+        model,
+        [document.text for document in documents],
+        max_batch_tokens=max_batch_tokens,
+        max_length=max_length,
+        return_sparse=model.has_sparse,
+        show_progress=False,
+    )
+    unused_token_id = model.tokenizer.unused_ids[0]
+    table.upsert([rows.row(*pair, unused_token_id) for pair in zip(documents, embeddings, strict=True)])
+    return embeddings.truncated
 
 
 def warn_of_repeated_ids(repeated: int, outcome: str) -> None:

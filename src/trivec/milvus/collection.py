@@ -184,7 +184,7 @@ class M3Collection:
         self,
         documents: Iterable[Document | Mapping[str, Any] | str],
         *,
-        batch_size: int = 16,
+        max_batch_tokens: int | None = None,
         max_length: int | None = None,
         skip_unchanged: bool = False,
         show_progress: bool = True,
@@ -202,7 +202,7 @@ class M3Collection:
         Args:
             documents: Each a `trivec.documents.Document`, a dict with "text" and optionally "id" and "metadata", or a
                 str, whose id is then derived from the text. Scalars of NumPy are stored as Python's.
-            batch_size: As in `M3Model.encode`.
+            max_batch_tokens: As in `M3Model.encode`.
             max_length: Tokens of a document that are encoded; None: the model's maximum.
             skip_unchanged: Leave a document as it is where the collection holds its id with the same text and metadata.
                 Its vectors are then not computed again.
@@ -222,24 +222,24 @@ class M3Collection:
             TruncationWarning: documents had more tokens than are encoded.
             UserWarning: documents had the same id, so only the last of them is stored.
         """
-        added, repeated = self._add(documents, batch_size, max_length, skip_unchanged, show_progress)
+        added, repeated = self._add(documents, max_batch_tokens, max_length, skip_unchanged, show_progress)
         adding.warn_of_repeated_ids(repeated, "the last document of each is kept")
         return added
 
     def _add(
         self,
         documents: Iterable[Document | Mapping[str, Any] | str],
-        batch_size: int,
+        max_batch_tokens: int | None,
         max_length: int | None,
         skip_unchanged: bool,
         show_progress: bool,
     ) -> tuple[Added, int]:
         """As `add`, which warns of what this returns besides: how many ids occurred more than once."""
-        batch_size = whole_number("batch_size", batch_size, 1)
+        max_batch_tokens = None if max_batch_tokens is None else whole_number("max_batch_tokens", max_batch_tokens)
         max_length = None if max_length is None else whole_number("max_length", max_length, 2)
         self._make()
         return adding.add_documents(
-            self._table, self.model, documents, batch_size, max_length, skip_unchanged, show_progress
+            self._table, self.model, documents, max_batch_tokens, max_length, skip_unchanged, show_progress
         )
 
     def delete(self, ids: str | int | Iterable[str | int]) -> None:

@@ -51,7 +51,7 @@ def index_documents(
     *,
     max_tokens: int | None = None,
     overlap: int | None = None,
-    batch_size: int = 16,
+    max_batch_tokens: int | None = None,
     skip_unchanged: bool = False,
     read_from: Iterable[str | Path] = (),
     sync: bool = False,
@@ -67,7 +67,7 @@ def index_documents(
         documents: The documents; a generator is read as it is needed.
         max_tokens: The longest chunk, in tokens; None: 512, or what the model reads if that is less.
         overlap: Tokens that neighbouring chunks share; None: as in `chunk_text`.
-        batch_size: As in `M3Model.encode`.
+        max_batch_tokens: As in `M3Model.encode`.
         skip_unchanged: As in `M3Collection.add`.
         read_from: The files and folders that `documents` holds all documents of; what is stored from these (its
             metadata "path" says so) and not among them is counted as gone.
@@ -109,7 +109,7 @@ def index_documents(
             blank += rows.is_blank(document.text)
 
     # Not `add`, which would count the repeated ids of chunks.
-    added, _ = collection._add(chunks(), batch_size, None, skip_unchanged, show_progress)
+    added, _ = collection._add(chunks(), max_batch_tokens, None, skip_unchanged, show_progress)
     warn_of_repeated_ids(len(repeated), "the last document of each is kept: are ids of several files the same?")
     # Only now is every chunk stored: a document may come twice, the second time with fewer.
     removed = 0

@@ -7,19 +7,13 @@ from __future__ import annotations
 
 import json
 import unicodedata
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trivec.documents import Document, DocumentError, MetadataError, as_document
-from trivec.encoding import TruncationWarning
 from trivec.milvus import arguments
 from trivec.milvus.schema import Limits
-from trivec.support.forks import ForkSafeLock
 from trivec.vectors.embeddings import M3Embedding
-
-if TYPE_CHECKING:
-    from trivec.model import M3Model
 
 FIELDS = ("id", "text", "dense", "sparse")
 
@@ -28,9 +22,6 @@ METADATA_BYTES = 65_536
 
 # The weight of the one entry of a document without lexical weights.
 _PLACEHOLDER_WEIGHT = 1.0
-
-# Held while the model's warnings are recorded, as Python has one place for them in the process.
-_recording = ForkSafeLock()
 
 
 def checked(documents: Iterable[Document | Mapping[str, Any] | str], limits: Limits) -> Iterator[Document]:
@@ -109,31 +100,6 @@ def _with_plain_metadata(document: Document) -> Document:
                 f"document {document.id[:80]!r}: Milvus cannot hold its metadata {key!r} ({error}): convert it"
             ) from error
     return Document(document.id, document.text, metadata)
-
-
-def encoded(
-    documents: Sequence[Document], model: M3Model, batch_size: int, max_length: int | None
-) -> tuple[list[dict[str, Any]], int]:
-    """Return the rows of documents, and how many documents were cut to the longest length, without a warning."""
-    with _recording.own(), warnings.catch_warnings(record=True) as recorded:
-        warnings.simplefilter("always", TruncationWarning)
-        embeddings = model.encode(
-            [document.text for document in documents],
-            batch_size=batch_size,
-            max_length=max_length,
-            return_dense=True,
-            return_sparse=model.has_sparse,
-            return_colbert_vecs=False,
-            show_progress=False,
-        )
-    truncated = 0
-    for warning in recorded:
-        if isinstance(warning.message, TruncationWarning):
-            truncated += warning.message.truncated
-        else:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    unused_token_id = model.tokenizer.unused_ids[0]
-    return [row(*pair, unused_token_id) for pair in zip(documents, embeddings, strict=True)], truncated
 
 
 def row(document: Document, embedding: M3Embedding, unused_token_id: int) -> dict[str, Any]:

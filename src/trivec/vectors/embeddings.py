@@ -42,11 +42,13 @@ class M3Embedding(Generic[Dense_co, Sparse_co, Colbert_co]):
         dense: (dim,) float32.
         sparse: 1 x vocabulary, float32.
         colbert_vecs: (tokens - 1, dim) float32, a vector for each token but `<s>`.
+        truncated: Whether the text had more than `max_length` tokens and was cut to it.
     """
 
     dense: Dense_co
     sparse: Sparse_co
     colbert_vecs: Colbert_co
+    truncated: bool = False
 
     __iter__ = None  # else Python would take what follows for a sequence's
 
@@ -65,11 +67,18 @@ class M3Embeddings(Generic[Dense_co, Sparse_co, ColbertVecs_co]):
         dense: (n, dim) float32.
         sparse: n x vocabulary, float32.
         colbert_vecs: n arrays of (tokens - 1, dim) float32.
+        cut: Indices of the texts that had more than `max_length` tokens and were cut to it.
     """
 
     dense: Dense_co
     sparse: Sparse_co
     colbert_vecs: ColbertVecs_co
+    cut: frozenset[int] = frozenset()
+
+    @property
+    def truncated(self) -> int:
+        """How many of the texts were cut."""
+        return len(self.cut)
 
     def __len__(self) -> int:
         for vectors in (self.dense, self.sparse, self.colbert_vecs):
@@ -94,7 +103,8 @@ class M3Embeddings(Generic[Dense_co, Sparse_co, ColbertVecs_co]):
         if isinstance(i, str):
             raise KeyError(f"M3Embeddings is no dict, so it has no {i!r}: {_attribute(i)}")
         i = operator.index(i)  # a slice is refused rather than taken for one text
-        return M3Embedding(*(None if vectors is None else vectors[i] for vectors in map(self.__dict__.get, KINDS)))
+        dense, sparse, colbert_vecs = (None if of_all is None else of_all[i] for of_all in map(vars(self).get, KINDS))
+        return M3Embedding(dense, sparse, colbert_vecs, i % len(self) in self.cut)
 
     @overload
     def __iter__(self: M3Embeddings[Dense_co, Sparse_co, None]) -> Iterator[M3Embedding[Dense_co, Sparse_co, None]]: ...

@@ -13,7 +13,7 @@ from typing_extensions import Required, TypedDict
 class Options(TypedDict, total=False):
     """What has no part in which vectors there are."""
 
-    batch_size: int
+    max_batch_tokens: int | None
     max_length: int | None
     normalize: bool
     show_progress: bool

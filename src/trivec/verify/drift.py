@@ -6,7 +6,6 @@ beside each other too: nearest neighbours and MaxSim. Knows nothing of files or 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -15,8 +14,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from trivec.encoding import TruncationWarning
-from trivec.model import M3Model
+from trivec.model import M3Model, encode_without_warning
 from trivec.search.exact import EncodedBlock, Float32, Rows, exact_search
 from trivec.support.arguments import checked_texts
 from trivec.support.progress import progress_bar
@@ -132,26 +130,25 @@ def measure_drift(exact: M3Model, other: M3Model, texts: Iterable[str], *, show_
         raise ValueError("no texts to compare the models on: pass at least one")
     has_sparse = exact.has_sparse and other.has_sparse
     ours = exact.encode(distinct, return_sparse=has_sparse, show_progress=show_progress)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TruncationWarning)  # the line above has given it
-        theirs = other.encode(distinct, return_sparse=has_sparse, show_progress=show_progress)
-        neighbours = nearest_neighbours(asked_for(ours.dense))
-        cosines = _cosines(asked_for(ours.dense), asked_for(theirs.dense))
-        low, p1, p5, median = np.percentile(cosines, [0, 1, 5, 50]).tolist()
-        dense = DenseDrift(
-            cosine_min=low,
-            cosine_p1=p1,
-            cosine_p5=p5,
-            cosine_median=median,
-            worst_text=first_place[distinct[int(cosines.argmin())]],
-            neighbours=neighbours.shape[1],
-            neighbour_overlap=mean_overlap(neighbours, nearest_neighbours(asked_for(theirs.dense))),
-        )
-        sparse = sparse_drift(asked_for(ours.sparse), asked_for(theirs.sparse)) if has_sparse else None
-        token_vectors = None
-        if exact.has_colbert and other.has_colbert:
-            nearest = neighbours[:, 0] if len(distinct) > 1 else None
-            token_vectors = _token_vector_drift(exact, other, distinct, nearest, show_progress)
+    # Of the same texts: the line above has warned.
+    theirs = encode_without_warning(other, distinct, return_sparse=has_sparse, show_progress=show_progress)
+    neighbours = nearest_neighbours(asked_for(ours.dense))
+    cosines = _cosines(asked_for(ours.dense), asked_for(theirs.dense))
+    low, p1, p5, median = np.percentile(cosines, [0, 1, 5, 50]).tolist()
+    dense = DenseDrift(
+        cosine_min=low,
+        cosine_p1=p1,
+        cosine_p5=p5,
+        cosine_median=median,
+        worst_text=first_place[distinct[int(cosines.argmin())]],
+        neighbours=neighbours.shape[1],
+        neighbour_overlap=mean_overlap(neighbours, nearest_neighbours(asked_for(theirs.dense))),
+    )
+    sparse = sparse_drift(asked_for(ours.sparse), asked_for(theirs.sparse)) if has_sparse else None
+    token_vectors = None
+    if exact.has_colbert and other.has_colbert:
+        nearest = neighbours[:, 0] if len(distinct) > 1 else None
+        token_vectors = _token_vector_drift(exact, other, distinct, nearest, show_progress)
     return Drift(len(distinct), dense, sparse, token_vectors)
 
 
@@ -243,8 +240,8 @@ def _token_vector_drift(
 
 
 def _token_vectors(model: M3Model, texts: list[str]) -> list[Float32]:
-    encoded = model.encode(
-        texts, return_dense=False, return_sparse=False, return_colbert_vecs=True, show_progress=False
+    encoded = encode_without_warning(
+        model, texts, return_dense=False, return_sparse=False, return_colbert_vecs=True, show_progress=False
     )
     return asked_for(encoded.colbert_vecs)
 

@@ -74,7 +74,7 @@ class NativeEngine:
         _engines.add(self)
 
     def encode(
-        self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads, token_budget: int
+        self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads, max_batch_tokens: int | None
     ) -> Iterator[tuple[npt.NDArray[np.intp], EncodedBatch]]:
         """Compute the vectors of texts, the longest first; see `Engine.encode`.
 
@@ -82,7 +82,7 @@ class NativeEngine:
             TrivecError: The engine is closed, or the weights give vectors that are not finite.
         """
         lengths = np.array([len(ids) for ids in token_ids])
-        batches = plan_flat_batches(lengths, min(token_budget, MOST_TOKENS))
+        batches = plan_flat_batches(lengths, min(max_batch_tokens or MOST_TOKENS, MOST_TOKENS))
         for batch in batches:
             texts = [token_ids[i] for i in batch]
             with self._lock:

@@ -82,7 +82,7 @@ class OpenVINOEngine:
         release_pages([*self._weights.values(), *checkpoint.encoder.values()])
 
     def encode(
-        self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads, token_budget: int
+        self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads, max_batch_tokens: int | None
     ) -> Iterator[tuple[npt.NDArray[np.intp], EncodedBatch]]:
         """Compute the vectors of texts, batches of like length, the longest first; see `Engine.encode`.
 
@@ -92,7 +92,9 @@ class OpenVINOEngine:
         with self._lock:
             self._require_open()
             words = self._weights[WORD_EMBEDDINGS]
-        batches = plan_batches(np.array([len(ids) for ids in token_ids]), min(token_budget, MOST_TOKENS))
+        batches = plan_batches(
+            np.array([len(ids) for ids in token_ids]), min(max_batch_tokens or MOST_TOKENS, MOST_TOKENS)
+        )
         texts = [[token_ids[i] for i in batch] for batch in batches]
         pad = self._checkpoint.config.pad_token_id
         all_inputs = (encoder_inputs(of_batch, words, pad) for of_batch in texts)

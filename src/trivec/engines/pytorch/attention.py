@@ -82,7 +82,7 @@ def attention_in_groups(lengths: Sequence[int], device: torch.device) -> Attenti
     starts = np.concatenate([[0], np.cumsum(counts)])
     groups = []
     # The texts come longest first, so what the plan puts together are neighbours.
-    for texts in plan_batches(counts, token_budget=sys.maxsize):
+    for texts in plan_batches(counts, max_batch_tokens=sys.maxsize):
         first, last = int(texts[0]), int(texts[-1])
         groups.append(_group(counts[first : last + 1], int(starts[first]), int(starts[last + 1]), device))
 

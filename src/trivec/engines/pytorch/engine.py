@@ -27,21 +27,23 @@ from trivec.vectors.sparse import pool_lexical_weights
 # A GPU is busy with the smaller number of tokens at a time and gains nothing from more than the larger one. Between
 # the two, a window makes four batches, so that most copying happens beside the computing.
 _LEAST_GPU_TOKENS, _MOST_GPU_TOKENS = 8_192, 32_768
+# Everywhere else.
+_MOST_TOKENS = 4_096
 # Of a GPU's free memory, the share that one batch may take by the estimate; the rest is for what it leaves out.
 _MEMORY_SHARE = 0.7
 # So few, some queries say, that asking for the free memory would take longer than it is worth.
 _FEW_TOKENS = 1_024
 
 
-def tokens_a_batch(total: int, asked: int, fitting: int) -> int:
+def tokens_a_batch(total: int, asked: int | None, fitting: int) -> int:
     """Most tokens that a GPU computes at once.
 
     Args:
         total: Tokens of the window.
-        asked: The budget by `batch_size`; it counts only if it is more than a GPU does well with anyway.
+        asked: At most, as the user wants it; None: as many as a GPU does well with.
         fitting: For how many there is memory.
     """
-    return min(max(asked, min(_MOST_GPU_TOKENS, max(_LEAST_GPU_TOKENS, total // 4))), fitting)
+    return min(asked or min(_MOST_GPU_TOKENS, max(_LEAST_GPU_TOKENS, total // 4)), fitting)
 
 
 def page_locked_like(tensor: torch.Tensor) -> torch.Tensor:
@@ -111,12 +113,12 @@ class TorchEngine:
             )
 
     def encode(
-        self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads, token_budget: int
+        self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads, max_batch_tokens: int | None
     ) -> Iterator[tuple[npt.NDArray[np.intp], EncodedBatch]]:
         """Compute the vectors of texts, the longest first; see `Engine.encode`.
 
-        On a GPU `token_budget` may be exceeded: see `tokens_a_batch`. When memory runs out, batches are halved from
-        there on; no text is lost, and none whose vectors are there is computed again.
+        When memory runs out, batches are halved from there on; no text is lost, and none whose vectors are there is
+        computed again.
 
         Raises:
             DeviceError: A text does not fit into the device's memory even by itself.
@@ -124,7 +126,7 @@ class TorchEngine:
         """
         lengths = np.array([len(ids) for ids in token_ids])
         order = np.argsort(-lengths, kind="stable")
-        budget = self._token_budget(heads, token_budget, int(lengths.sum()))
+        budget = self._token_budget(heads, max_batch_tokens, int(lengths.sum()))
         before: _Launched | None = None
         start = 0
         while start < len(order):
@@ -230,8 +232,9 @@ class TorchEngine:
         dense = None if outputs.dense is None else outputs.dense.numpy().copy()
         return EncodedBatch(dense, sparse, vectors)
 
-    def _token_budget(self, heads: Heads, asked: int, total: int) -> int:
+    def _token_budget(self, heads: Heads, asked: int | None, total: int) -> int:
         """Most tokens of a batch."""
+        most = asked or _MOST_TOKENS
         if self._device.type == "cuda":
             fitting = total
             if total > _FEW_TOKENS:
@@ -240,8 +243,8 @@ class TorchEngine:
                 kept = torch.cuda.memory_stats(self._device)
                 free += kept["reserved_bytes.all.current"] - kept["allocated_bytes.all.current"]
                 fitting = int(_MEMORY_SHARE * free) // self._bytes_per_token(heads)
-            asked = tokens_a_batch(total, asked, fitting)
-        return max(1, asked if self._token_limit is None else min(asked, self._token_limit))
+            most = tokens_a_batch(total, asked, fitting)
+        return max(1, min(most, self._token_limit or most))
 
     def _bytes_per_token(self, heads: Heads) -> int:
         """Memory that a token takes while its batch is computed, at the worst moment, with what is being copied.
