@@ -8,15 +8,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sized
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trivec.documents import Document
 from trivec.encoding import TruncationWarning
+from trivec.errors import MilvusError
 from trivec.milvus import rows
-from trivec.milvus.errors import MilvusError
 from trivec.milvus.model_record import ModelRecord
 from trivec.milvus.table import Table, batches
-from trivec.search.hits import Added
 from trivec.support.caller import level_of_the_caller
 from trivec.support.progress import progress_bar
 
@@ -26,6 +26,21 @@ if TYPE_CHECKING:
 # Documents encoded and then written at once: what an interrupted `add` loses at most. Small enough that the longest
 # rows (64 KiB each of text, metadata and weights) stay well below the 64 MiB that a server takes in a request.
 _DOCUMENTS_PER_WRITE = 128
+
+
+@dataclass(frozen=True)
+class Added:
+    """What an `add` did.
+
+    Attributes:
+        written: Documents encoded and stored, new ones and replaced ones.
+        unchanged: Documents left as they were, as the collection held the same id, text and metadata.
+        blank: Documents left out, as their text is empty or blank.
+    """
+
+    written: int
+    unchanged: int
+    blank: int = 0
 
 
 def add_documents(
