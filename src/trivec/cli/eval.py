@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from trivec.evaluation import EvaluationReport, RetrievalDataset
 
 
+_MODES = ", ".join(EVALUATED_MODES)
 _SEARCH = "Search"
 _ENCODING = "Encoding"
 
@@ -42,7 +42,7 @@ def evaluate(
         list[EvaluatedMode] | None,
         typer.Option(
             metavar="MODE",
-            help=f"A way to search; repeatable: {', '.join(EVALUATED_MODES)}. Default: all that the model has heads for.",
+            help=f"A way to search; repeatable: {_MODES}. Default: all that the model has heads for.",
             show_default=False,
         ),
     ] = None,
@@ -169,7 +169,9 @@ def evaluate(
             reporting.say(f"fusion weights {_shown(fusion)} reach nDCG@10 {100 * reached:.1f} on the development data")
         if save_fusion and fusion is not None:
             evaluation.store_fusion_weights(model, fusion)
-        report = evaluation.evaluate(loaded, held_out, settings, modes=mode, fusion_weights=fusion, baseline=baseline)
+        modes = None if mode is None else [one.value for one in mode]
+        tested = None if baseline is None else baseline.value
+        report = evaluation.evaluate(loaded, held_out, settings, modes=modes, fusion_weights=fusion, baseline=tested)
     _show(report)
     if json_file is not None:
         report.write_json(json_file)
@@ -190,9 +192,9 @@ def _check_fusion_options(model: str, given: bool, tuned: bool, saved: bool) -> 
         raise typer.BadParameter(f"--save-fusion: {model} is not a model folder that weights can be saved in")
 
 
-def _check_baseline(modes: Sequence[str] | None, baseline: str | None) -> None:
+def _check_baseline(modes: list[EvaluatedMode] | None, baseline: EvaluatedMode | None) -> None:
     if modes and baseline is not None and baseline not in modes:
-        raise typer.BadParameter(f"--baseline {baseline} is not measured: give --mode {baseline} too")
+        raise typer.BadParameter(f"--baseline {baseline.value} is not measured: give --mode {baseline.value} too")
 
 
 def _check_folders(files: dict[str, Path | None]) -> None:

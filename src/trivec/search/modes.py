@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Literal, get_args
 
 Mode = Literal["dense", "sparse", "hybrid"]
 """How a collection is searched."""
 
-EvaluatedMode = Literal["dense", "sparse", "multi-vector", "dense+sparse", "all", "bm25-words", "bm25-pieces"]
-"""What an evaluation measures beside each other, in the order of its tables."""
 
-EVALUATED_MODES: tuple[str, ...] = get_args(EvaluatedMode)
+class EvaluatedMode(str, Enum):
+    """What an evaluation measures, in the order of its tables; an enum, as typer makes no list of a Literal."""
+
+    dense = "dense"
+    sparse = "sparse"
+    multi_vector = "multi-vector"
+    dense_sparse = "dense+sparse"
+    all = "all"
+    bm25_words = "bm25-words"
+    bm25_pieces = "bm25-pieces"
+
+
+EVALUATED_MODES = tuple(mode.value for mode in EvaluatedMode)
 
 
 def check_mode(mode: object) -> None:
