@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from itertools import product
 from typing import TYPE_CHECKING
 
 import bm25s
@@ -16,6 +15,8 @@ import numpy as np
 import torch
 from nano_data import PAIR_LANGUAGES, SPLIT_SEED, TARGET_LANGUAGES
 
+from trivec.search.fusion import FusionWeights, choose_weights
+from trivec.search.ndcg import ndcg_at_10
 from trivec.training.losses import LossSettings, head_scores
 from trivec.training.m3 import Representations, pad_token_ids
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 MODES = ("dense", "sparse", "multi")
 POOL_SENTENCES = 200
-FUSION_GRID = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
 PART = 16  # texts encoded at a time
 
 
@@ -140,44 +140,35 @@ def bm25_scores(tokenizer: Tokenizer, task: Task) -> np.ndarray:
     return np.stack([index.get_scores(query) for query in pieces(task.queries)])
 
 
-def ranks(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """(queries,) rank of the right passage, from 1; ties count against it."""
-    own = scores[np.arange(len(right)), right]
-    return (scores >= own[:, None]).sum(1)
-
-
 def r_at_1(scores: np.ndarray, right: np.ndarray) -> float:
-    """Per cent of the queries whose right passage is first."""
-    return 100 * float((ranks(scores, right) == 1).mean())
+    """Per cent of the queries whose right passage is first; ties count against it."""
+    own = scores[np.arange(len(right)), right]
+    return 100 * float(((scores >= own[:, None]).sum(1) == 1).mean())
 
 
 def ndcg(scores: np.ndarray, right: np.ndarray) -> float:
-    """nDCG@10 of queries with one right passage, in per cent."""
-    rank = ranks(scores, right)
-    return 100 * float(np.where(rank <= 10, 1 / np.log2(1 + rank), 0).mean())
+    """nDCG@10 of queries with one right passage, in per cent; ties count against it."""
+    return 100 * ndcg_at_10(scores, np.eye(scores.shape[1], dtype=bool)[right])
 
 
-def tune_fusion(tasks: list[Task], scores: list[np.ndarray]) -> tuple[float, float, float]:
+def tune_fusion(tasks: list[Task], scores: list[np.ndarray]) -> FusionWeights:
     """The weights of dense, sparse and multi-vector scores with the best mean nDCG@10 over the question tasks.
 
-    Same-language tasks count twice as much as cross-language ones. Weights are on a grid; multi-vector has weight 1.
+    Same-language tasks count twice as much as cross-language ones.
     """
-    groups = [
-        [(task, score) for task, score in zip(tasks, scores, strict=True) if task.group == group]
-        for group in ("xquad", "xquad-en")
-    ]
-    best, chosen = -1.0, (1.0, 0.3, 1.0)
-    for dense, sparse in product(FUSION_GRID, FUSION_GRID):
-        weights = np.array([dense, sparse, 1.0])[:, None, None]
-        same, crossed = (np.mean([ndcg((weights * s).sum(0), t.right) for t, s in members]) for members in groups)
-        found = float(2 * same + crossed) / 3
-        if found > best + 1e-9:
-            best, chosen = found, (dense, sparse, 1.0)
-    return chosen
+    chosen = [(task, three) for task, three in zip(tasks, scores, strict=True) if task.group in ("xquad", "xquad-en")]
+
+    def quality(fused: list[np.ndarray]) -> float:
+        found: dict[str, list[float]] = {"xquad": [], "xquad-en": []}
+        for (task, _), score in zip(chosen, fused, strict=True):
+            found[task.group].append(ndcg(score, task.right))
+        return float(2 * np.mean(found["xquad"]) + np.mean(found["xquad-en"])) / 3
+
+    return choose_weights([tuple(three) for _, three in chosen], quality)[0]
 
 
 def table(
-    model: TrainableM3, tokenizer: Tokenizer, tasks: list[Task], fusion: tuple[float, float, float] | None = None
+    model: TrainableM3, tokenizer: Tokenizer, tasks: list[Task], fusion: FusionWeights | None = None
 ) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
     """Figures of a model: group -> mode -> metric -> language (and "mean") -> per cent.
 

@@ -17,6 +17,14 @@ class DeviceError(TrivecError):
     """The device or precision asked for cannot be had on this machine."""
 
 
+class MilvusError(TrivecError):
+    """Milvus could not be reached or refused a request; the message is one line and holds no credentials."""
+
+
+class CollectionMismatchError(MilvusError):
+    """A collection of this name exists and cannot hold these vectors; the message names every difference."""
+
+
 class MissingExtraError(TrivecError, ImportError):
     """A part of trivec was used whose optional packages are not installed."""
 

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -26,12 +26,11 @@ from trivec.evaluation.datasets import passages, read_rows
 from trivec.milvus import Hit, M3Collection, Weighted
 from trivec.model import M3Model, encode_without_warning
 from trivec.search.fusion import Candidate
+from trivec.search.modes import Mode, check_mode
 from trivec.support.part_files import replacing
 from trivec.support.progress import progress_bar
 from trivec.vectors.embeddings import M3Embedding
 from trivec.vectors.scoring import dense_score, lexical_score
-
-Mode = Literal["dense", "sparse", "hybrid"]
 
 _QUERIES_AT_ONCE = 100
 
@@ -110,8 +109,7 @@ def mine_negatives(
         raise ValueError(f"negatives={negatives} must be at least 1")
     if not 0 <= margin < 1:
         raise ValueError(f"margin={margin} must be at least 0 and below 1")
-    if mode not in ("dense", "sparse", "hybrid"):
-        raise ValueError(f"mode={mode!r} must be 'dense', 'sparse' or 'hybrid'")
+    check_mode(mode)
     # One pass over the whole input before anything is computed: a damaged line is told now, not hours into the run.
     listed: dict[str, None] = {}
     total = 0

@@ -23,7 +23,7 @@ from trivec.support.arguments import checked_pairs, checked_texts, switch, whole
 from trivec.support.forks import PerProcess, no_fork_meanwhile, refuse_in_child
 from trivec.vectors.embeddings import FloatArray, M3Embedding, M3Embeddings
 from trivec.vectors.scoring import colbert_score, combined_scores, dense_score, lexical_score
-from trivec.vectors.sparse import SparseMatrix
+from trivec.vectors.sparse import SparseMatrix, weights_by_id
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -338,8 +338,7 @@ class M3Model:
         sparse = self.encode([text], return_dense=False).sparse
         if sparse is None:
             return []
-        pairs = zip(sparse.indices.tolist(), sparse.data.tolist(), strict=True)
-        heaviest_first = sorted(pairs, key=lambda pair: -pair[1])
+        heaviest_first = sorted(weights_by_id(sparse).items(), key=lambda pair: -pair[1])
         return [(self.tokenizer.token_text(token_id), weight) for token_id, weight in heaviest_first]
 
     def compute_score(

@@ -15,6 +15,7 @@ import pytest
 import trivec
 from random_checkpoint import write_random_checkpoint
 from sample_texts import SENTENCES
+from trivec import M3Model
 from trivec.cli.app import run
 from trivec.engines import processor
 from trivec.engines.processor import choose_for_cpu, offers_int8
@@ -101,9 +102,25 @@ def test_search_as_json(trivec_command, notes, tiny_checkpoint, mode):
     assert first["text"] == TEXTS[5]
     assert first["metadata"]["length"] == len(TEXTS[5])
     assert (first["dense_score"] is None, first["sparse_score"] is None) == (mode == "sparse", mode == "dense")
-    assert first["matched"][0][1] > 0
+    assert first["matched_words"][0][1] > 0
     reranked = trivec_command("search", TEXTS[5], *where, "--mode", mode, "--rerank", "colbert", "-n", 1)
     assert json.loads(reranked[1])["hits"][0]["score"] == pytest.approx(1, abs=1e-2)  # the text itself
+
+
+@pytest.mark.parametrize("mode", ["dense", "sparse", "hybrid"])
+def test_search_encodes_its_query_once(trivec_command, notes, tiny_checkpoint, monkeypatch, mode):
+    assert trivec_command("index", "notes", "-m", tiny_checkpoint)[0] == 0
+    encoded = []
+    encode = M3Model.encode
+
+    def watched(model, texts, **how):
+        encoded.extend(texts)
+        return encode(model, texts, **how)
+
+    monkeypatch.setattr(M3Model, "encode", watched)
+    code, out, _ = trivec_command("search", SENTENCES["fr"][0], "-m", tiny_checkpoint, "--mode", mode)
+    assert (code, encoded) == (0, [SENTENCES["fr"][0]])
+    assert "matched: " in out
 
 
 def test_a_document_cannot_drive_the_terminal(trivec_command, tmp_path, tiny_checkpoint):

@@ -28,7 +28,6 @@ from trivec.evaluation import (
     tune_fusion,
     write_chart,
 )
-from trivec.evaluation.fusion_weights import CandidateScores, choose_weights
 from trivec.evaluation.metrics import per_query_metrics
 from trivec.vectors.scoring import colbert_score, dense_score, lexical_score
 
@@ -161,12 +160,6 @@ def test_figures_are_those_of_the_rankings(tiny_model: M3Model, settings: Evalua
     assert report.datasets[0].estimates["bm25-pieces"]["R@1"].p_value is None  # the baseline itself
     assert 0 <= report.datasets[0].estimates["dense"]["R@1"].p_value <= 1
     assert report.datasets[0].estimates["bm25-words"]["nDCG@10"].mean > 0.8  # the words are all there to be matched
-
-
-def test_milvus_gives_the_figures_of_exact_search(tiny_model: M3Model, settings: EvaluationSettings):
-    pytest.importorskip("milvus_lite", reason="needs the extra milvus")
-    large = EvaluationSettings(candidates=4, cache_folder=settings.cache_folder, exact_limit=len(DOCUMENTS) - 1)
-    assert rankings(evaluate(tiny_model, [TOY], large)) == rankings(evaluate(tiny_model, [TOY], settings))
 
 
 def test_a_second_run_encodes_nothing(tiny_model: M3Model, encoded: list[str], settings: EvaluationSettings):
@@ -335,30 +328,6 @@ def test_json_and_chart(tiny_model: M3Model, settings: EvaluationSettings, tmp_p
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(TrivecError, match=r"chart\.txt: a chart's name ends in one of .*png"):
         write_chart(report, tmp_path / "chart.txt")
-
-
-def candidate_scores(informative: str, scale: float) -> CandidateScores:
-    """20 queries with 10 candidates; document 0 is right, and one score, of whatever size, knows it."""
-    rng = np.random.default_rng(4)
-    query, document = np.repeat(np.arange(20), 10), np.tile(np.arange(10), 20)
-    scores = {name: rng.standard_normal(200).astype(np.float32) for name in ("dense", "sparse", "multi_vector")}
-    scores[informative] = np.where(document == 0, scale, 0.0).astype(np.float32)
-    return CandidateScores(query, document, **scores)
-
-
-@pytest.mark.parametrize("scale", [0.001, 1.0, 1000.0])
-@pytest.mark.parametrize("informative", ["dense", "sparse", "multi_vector"])
-def test_the_search_for_weights_finds_the_score_that_knows(informative: str, scale: float):
-    candidates = candidate_scores(informative, scale)
-
-    def share_of_right(_number: int, pairs: object) -> float:
-        return float(np.mean([documents[0] == 0 for documents, _ in pairs.top(1).by_query(20)]))
-
-    weights, reached = choose_weights([candidates], share_of_right)
-    assert reached == 1.0
-    assert sum(weights) == pytest.approx(1, abs=1e-3)
-    best = candidates.fused(weights).top(1)
-    assert set(best.document.tolist()) == {0}
 
 
 def test_tuned_weights_are_at_least_as_good_as_any_single_score(tiny_model: M3Model, settings: EvaluationSettings):

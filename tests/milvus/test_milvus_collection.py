@@ -143,11 +143,27 @@ def test_a_query_without_lexical_weights_finds_nothing_in_sparse_and_dense_hits_
     assert [hit.sparse_score for hit in hits] == [0, 0, 0]
 
 
-def test_matched_words_add_up_to_the_sparse_score(filled):
-    hits = filled.search(QUERY, "sparse", limit=3)
-    for hit, matched in zip(hits, filled.matched_words(QUERY, hits), strict=True):
-        assert sum(weight for _, weight in matched) == pytest.approx(hit.score, abs=1e-4)
-        assert all(token.lower() in (QUERY + "\u2581").lower() for token, _ in matched)
+@pytest.mark.parametrize("mode", ["dense", "sparse", "hybrid"])
+def test_matched_words_add_up_to_the_sparse_score(filled, vectors, mode):
+    sparse = exact(vectors, "sparse")
+    found = filled.search([QUERY, TEXTS[3]], mode, limit=3, matched_words=True)
+    assert found[1][0].matched_words[0][0] in TEXTS[3]
+    for hit in found[0]:
+        assert sum(weight for _, weight in hit.matched_words) == pytest.approx(sparse[hit.text], abs=1e-4)
+        assert all(word.lower() in (QUERY + "\u2581").lower() for word, _ in hit.matched_words)
+    assert {hit.matched_words for hit in filled.search(QUERY, mode, limit=3)} == {None}
+
+
+@pytest.mark.parametrize("mode", ["dense", "sparse", "hybrid"])
+def test_a_search_encodes_its_query_once_whatever_it_tells(filled, tiny_model, monkeypatch, mode):
+    passes = []
+    encode = tiny_model.encode
+    monkeypatch.setattr(tiny_model, "encode", lambda texts, **how: passes.append(texts) or encode(texts, **how))
+    plain = filled.search(QUERY, mode, limit=3)
+    assert passes == [[QUERY]]
+    told = filled.search(QUERY, mode, limit=3, matched_words=True)
+    assert passes == [[QUERY]] * 2
+    assert [hit.id for hit in told] == [hit.id for hit in plain]
 
 
 def test_a_document_without_lexical_weights_is_found_by_dense_and_never_by_sparse(collection):

@@ -51,12 +51,12 @@ def test_a_filter_finds_all_that_it_leaves_by_its_inner_product(tmp_path, vector
     scores = []
     for n in range(0, ROWS, 25):
         for query, found in zip(queries, table.nearest("dense", list(queries), 10, f"n == {n}"), strict=True):
-            assert [row["id"] for row in found] == [str(n)]
-            assert found[0]["distance"] == pytest.approx(float(vectors[n] @ query), abs=1e-4)
-            scores.append(found[0]["distance"])
+            assert [hit.id for hit in found] == [str(n)]
+            assert found[0].score == found[0].dense_score == pytest.approx(float(vectors[n] @ query), abs=1e-4)
+            scores.append(found[0].score)
     assert min(scores) < 0 < max(scores)
     (everything,) = table.nearest("dense", [queries[0]], ROWS, "")
-    assert [row["id"] for row in everything] == [str(i) for i in np.argsort(-(vectors @ queries[0]))]
+    assert [hit.id for hit in everything] == [str(i) for i in np.argsort(-(vectors @ queries[0]))]
     table.close()
 
 

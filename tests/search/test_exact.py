@@ -1,4 +1,4 @@
-"""Blocked search, MaxSim and BM25 against brute force; Milvus Lite against exact search."""
+"""Blocked search, MaxSim and BM25 against brute force."""
 
 from __future__ import annotations
 
@@ -106,21 +106,6 @@ def test_maxsim_is_the_librarys_score_for_every_pair(monkeypatch: pytest.MonkeyP
         for document in documents:
             expected = [colbert_score(queries[i], document) for i in chosen]
             np.testing.assert_allclose(tokens.scores(document, chosen), expected, rtol=1e-5)
-
-
-def test_milvus_finds_what_exact_search_finds():
-    pytest.importorskip("milvus_lite", reason="needs the extra milvus")
-    from trivec.evaluation.milvus_search import milvus_search
-
-    queries, corpus = vectors(7, seed=0), vectors(300, seed=1)
-    queries.sparse.data[queries.sparse.indptr[2] : queries.sparse.indptr[3]] = 0  # a query without lexical weights
-    queries.sparse.eliminate_zeros()
-    excluded = np.argmax(queries.dense @ corpus.dense.T, axis=1)
-    excluded[3] = -1
-    exact = exact_search(queries, in_blocks(corpus, 100), 10, excluded)
-    found = milvus_search(queries, in_blocks(corpus, 100), 10, excluded)
-    assert_same(as_lists(found.dense, 7), as_lists(exact.dense, 7))
-    assert_same(as_lists(found.sparse, 7), as_lists(exact.sparse, 7))
 
 
 def test_words_are_what_people_call_words():

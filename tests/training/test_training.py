@@ -28,7 +28,7 @@ from trivec.training.folder import (  # noqa: E402
     write_model_folder,
 )
 from trivec.training.gradients import backward  # noqa: E402
-from trivec.training.held_out_scores import HeldOut, ndcg_at_10  # noqa: E402
+from trivec.training.held_out_scores import HeldOut  # noqa: E402
 from trivec.training.jsonl import DataError, JsonlBatches, find_files  # noqa: E402
 from trivec.training.losses import LossSettings  # noqa: E402
 from trivec.training.run_folder import RunFolder  # noqa: E402
@@ -349,13 +349,6 @@ def test_folders_are_searched_and_missing_paths_named(tmp_path: Path):
     assert [file.name for file in find_files([tmp_path])] == ["a.jsonl", "b.jsonl"]
     with pytest.raises(DataError, match="does not exist"):
         find_files([tmp_path / "nowhere"])
-
-
-def test_ndcg_of_a_hand_computed_case():
-    scores = np.array([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]], dtype=np.float32)
-    right = np.array([[True, False, True], [True, False, False]])
-    first = (1 + 1 / np.log2(4)) / (1 + 1 / np.log2(3))
-    assert ndcg_at_10(scores, right) == pytest.approx((first + 1 / np.log2(4)) / 2)
 
 
 def test_settings_that_make_no_sense_are_refused(tiny_checkpoint: Path, tmp_path: Path):

@@ -9,6 +9,7 @@ from typing import Any
 
 from trivec.checkpoint.model_files import is_there, read_json_object
 from trivec.errors import CheckpointError
+from trivec.support.arguments import checked_weights
 
 # Beyond any size, position or id of a model.
 _MOST = 10**9
@@ -152,19 +153,11 @@ def _fusion_weights(path: Path, values: dict[str, Any]) -> tuple[float, float, f
     stored = own.get("fusion_weights") if isinstance(own, dict) else own
     if stored is None:
         return None
-    if (
-        not isinstance(stored, list)
-        or len(stored) != 3
-        or not all(type(weight) in (int, float) and 0 <= weight <= _MOST for weight in stored)
-        or not any(stored)
-    ):
-        raise _bad_value(
-            path,
-            "trivec",
-            own,
-            'an object like {"fusion_weights": [1, 0.3, 1]}: three numbers of at least 0, not all 0',
-        )
-    dense, sparse, colbert = map(float, stored)
+    try:
+        dense, sparse, colbert = checked_weights(stored)
+    except ValueError:
+        expected = 'an object like {"fusion_weights": [1, 0.3, 1]}: three numbers of at least 0, not all 0'
+        raise _bad_value(path, "trivec", own, expected) from None
     return dense, sparse, colbert
 
 

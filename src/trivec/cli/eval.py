@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import sys
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trivec.cli import options, reporting
+from trivec.search.modes import EVALUATED_MODES, EvaluatedMode
 
 if TYPE_CHECKING:
     from trivec.evaluation import EvaluationReport, RetrievalDataset
 
 
-class Mode(str, Enum):
-    """How to search; the values are those of `trivec.evaluation.MODES`."""
-
-    dense = "dense"
-    sparse = "sparse"
-    multi_vector = "multi-vector"
-    dense_sparse = "dense+sparse"
-    all = "all"
-    bm25_words = "bm25-words"
-    bm25_pieces = "bm25-pieces"
-
-
-_MODES = ", ".join(mode.value for mode in Mode)
+_MODES = ", ".join(EVALUATED_MODES)
 _SEARCH = "Search"
 _ENCODING = "Encoding"
 
@@ -51,7 +39,7 @@ def evaluate(
         ),
     ] = None,
     mode: Annotated[
-        list[Mode] | None,
+        list[EvaluatedMode] | None,
         typer.Option(
             metavar="MODE",
             help=f"A way to search; repeatable: {_MODES}. Default: all that the model has heads for.",
@@ -59,7 +47,7 @@ def evaluate(
         ),
     ] = None,
     baseline: Annotated[
-        Mode | None,
+        EvaluatedMode | None,
         typer.Option(
             metavar="MODE", help="What the others are tested against. Default: bm25-pieces.", show_default=False
         ),
@@ -73,15 +61,6 @@ def evaluate(
             rich_help_panel=_SEARCH,
         ),
     ] = 200,
-    exact_limit: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Documents up to which search is exact; beyond, Milvus Lite searches.",
-            rich_help_panel=_SEARCH,
-        ),
-    ] = 500_000,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -94,17 +73,11 @@ def evaluate(
         list[Path] | None,
         typer.Option(
             metavar="DATASET",
-            help="Choose the weights on this development data set; repeatable.",
+            help="Choose the weights on this data set's development judgements; repeatable.",
             show_default=False,
             rich_help_panel="Fusion",
         ),
     ] = None,
-    tune_split: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME", help="Which judgements of the development data sets to use.", rich_help_panel="Fusion"
-        ),
-    ] = "dev",
     save_fusion: Annotated[
         bool,
         typer.Option(
@@ -185,18 +158,10 @@ def evaluate(
     if chart is not None:
         check_chart_path(chart)
     held_out = [dataset for path in datasets for dataset in evaluation.load_datasets(path, split=split)]
-    development = [
-        dataset for path in tune_fusion or () for dataset in evaluation.load_datasets(path, split=tune_split)
-    ]
+    development = [dataset for path in tune_fusion or () for dataset in evaluation.load_datasets(path, split="dev")]
     _warn_of_shared_questions(development, held_out)
     settings = evaluation.EvaluationSettings(
-        candidates,
-        exact_limit,
-        max_batch_tokens,
-        max_length,
-        cache_dir,
-        not no_cache,
-        show_progress=sys.stderr.isatty(),
+        candidates, max_batch_tokens, max_length, cache_dir, not no_cache, show_progress=sys.stderr.isatty()
     )
     with options.load_model(model, precision, device, engine, revision, offline, threads, no_cache) as loaded:
         if development:
@@ -227,7 +192,7 @@ def _check_fusion_options(model: str, given: bool, tuned: bool, saved: bool) -> 
         raise typer.BadParameter(f"--save-fusion: {model} is not a model folder that weights can be saved in")
 
 
-def _check_baseline(modes: list[Mode] | None, baseline: Mode | None) -> None:
+def _check_baseline(modes: list[EvaluatedMode] | None, baseline: EvaluatedMode | None) -> None:
     if modes and baseline is not None and baseline not in modes:
         raise typer.BadParameter(f"--baseline {baseline.value} is not measured: give --mode {baseline.value} too")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,14 +11,7 @@ import typer
 from trivec.cli import options, reporting
 from trivec.cli.reporting import amount
 from trivec.cli.sources import say_left_out
-
-
-class Mode(str, Enum):
-    """Which vectors are searched."""
-
-    dense = "dense"
-    sparse = "sparse"
-    hybrid = "hybrid"
+from trivec.search.modes import Mode
 
 
 def _checked_margin(margin: float) -> float:
@@ -50,7 +42,7 @@ def mine(
             show_default=False,
         ),
     ] = None,
-    mode: Annotated[Mode, typer.Option(help="Which vectors to search.")] = Mode.dense,
+    mode: Annotated[Mode, typer.Option(help="Which vectors to search.")] = "dense",
     negatives: Annotated[int, typer.Option(min=1, help="Negatives for a query, at most.")] = 15,
     ranks: Annotated[
         str, typer.Option(metavar="FIRST-LAST", help="Ranks to draw from, positives not counted.")
@@ -103,7 +95,7 @@ def mine(
             questions,
             output,
             corpus=documents,
-            mode=mode.value,
+            mode=mode,
             negatives=negatives,
             ranks=first_and_last,
             margin=margin,

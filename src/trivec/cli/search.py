@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from contextlib import ExitStack
-from enum import Enum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from trivec.cli import options, reporting
+from trivec.search.modes import Mode
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,35 +22,14 @@ _WORDS_SHOWN = 8
 _CHARACTERS_SHOWN = 240
 
 
-class Mode(str, Enum):
-    """Which vectors are searched."""
-
-    dense = "dense"
-    sparse = "sparse"
-    hybrid = "hybrid"
-
-
-class Ranker(str, Enum):
-    """How a hybrid search joins its two rankings."""
-
-    rrf = "rrf"
-    weighted = "weighted"
-
-
-class Rerank(str, Enum):
-    """What orders the best candidates again."""
-
-    colbert = "colbert"
-
-
 def search(
     query: Annotated[str, typer.Argument(help="What to look for.", show_default=False)],
-    mode: Annotated[Mode, typer.Option(help="Which vectors to search.")] = Mode.hybrid,
+    mode: Annotated[Mode, typer.Option(help="Which vectors to search.")] = "hybrid",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Hits to show.")] = 10,
     offset: Annotated[int, typer.Option(min=0, help="Hits to leave out before them, as for a second page.")] = 0,
     filter: Annotated[str, typer.Option(help="Milvus filter expression, passed on as it is.", show_default=False)] = "",
     ranker: Annotated[
-        Ranker | None,
+        Literal["rrf", "weighted"] | None,
         typer.Option(
             help="How hybrid search joins the two rankings. Default: the model's own weights, else rrf.",
             show_default=False,
@@ -63,7 +42,8 @@ def search(
         float | None, typer.Option(min=0, help="Weight of sparse scores, --ranker weighted. Default: 0.2.")
     ] = None,
     rerank: Annotated[
-        Rerank | None, typer.Option(help="Order the best candidates by their token vectors (slower, better).")
+        Literal["colbert"] | None,
+        typer.Option(help="Order the best candidates by their token vectors (slower, better)."),
     ] = None,
     candidates: Annotated[
         int | None, typer.Option(min=1, help="Candidates of each search and for --rerank. Default: 3 x limit.")
@@ -100,16 +80,16 @@ def search(
         raise typer.BadParameter(f"--candidates {candidates} is below --offset {offset} plus --limit {limit}")
     if not query.strip():
         raise typer.BadParameter("the query is empty")
-    if ranker is not None and mode is not Mode.hybrid:
-        raise typer.BadParameter(f"--ranker joins the two rankings of --mode hybrid, not of --mode {mode.value}")
+    if ranker is not None and mode != "hybrid":
+        raise typer.BadParameter(f"--ranker joins the two rankings of --mode hybrid, not of --mode {mode}")
     weights = {"dense": dense_weight, "sparse": sparse_weight}
     given = {name: weight for name, weight in weights.items() if weight is not None}
-    if given and ranker is not Ranker.weighted:
+    if given and ranker != "weighted":
         raise typer.BadParameter("--dense-weight and --sparse-weight need --ranker weighted")
     from trivec.milvus import RRF, M3Collection, Weighted
 
     try:
-        fusion = {None: None, Ranker.rrf: RRF(), Ranker.weighted: Weighted(**given)}[ranker]
+        fusion = {None: None, "rrf": RRF(), "weighted": Weighted(**given)}[ranker]
     except ValueError as error:
         raise typer.BadParameter(f"--dense-weight and --sparse-weight: {error}") from error
     with (
@@ -123,32 +103,28 @@ def search(
             options.load_model(model, precision, device, engine, revision, offline, threads, no_cache)
         )
         opened.use_model(loaded)
-        options.require_head(loaded.has_sparse or mode is Mode.dense, model, "sparse", "use --mode dense")
+        options.require_head(loaded.has_sparse or mode == "dense", model, "sparse", "use --mode dense")
         options.require_head(loaded.has_colbert or rerank is None, model, "colbert", "leave out --rerank")
         hits = opened.search(
             query,
-            mode.value,
+            mode,
             limit=limit,
             offset=offset,
             filter=filter,
             ranker=fusion,
-            rerank="colbert" if rerank else None,
+            rerank=rerank,
             candidates=candidates,
+            matched_words=loaded.has_sparse,
         )
-        matched = opened.matched_words(query, hits) if loaded.has_sparse else [[] for _ in hits]
     if as_json:
-        found = [
-            {**dataclasses.asdict(hit), "matched": [[token, weight] for token, weight in tokens]}
-            for hit, tokens in zip(hits, matched, strict=True)
-        ]
-        reporting.print_json({"query": query, "mode": mode.value, "hits": found})
+        reporting.print_json({"query": query, "mode": mode, "hits": [dataclasses.asdict(hit) for hit in hits]})
         return
     from rich.console import Console
 
-    Console().print(_table(hits, matched) if hits else "nothing found")
+    Console().print(_table(hits) if hits else "nothing found")
 
 
-def _table(hits: Sequence[Hit], matched: Sequence[Sequence[tuple[str, float]]]) -> Table:
+def _table(hits: Sequence[Hit]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -157,8 +133,8 @@ def _table(hits: Sequence[Hit], matched: Sequence[Sequence[tuple[str, float]]]) 
     for name in ("score", "dense", "sparse", *(["colbert"] if reranked else [])):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("document", ratio=1, overflow="fold")
-    for hit, tokens in zip(hits, matched, strict=True):
-        words = [token for token, _ in tokens if token.strip("\u2581")][:_WORDS_SHOWN]
+    for hit in hits:
+        words = [word for word, _ in hit.matched_words or () if word.strip("\u2581")][:_WORDS_SHOWN]
         text = reporting.safe(" ".join(hit.text.split()))
         shown = Text(text[:_CHARACTERS_SHOWN] + ("…" if len(text) > _CHARACTERS_SHOWN else ""))
         document = Text.assemble((reporting.safe(hit.id), "bold"), "\n", shown)

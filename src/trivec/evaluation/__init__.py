@@ -17,9 +17,9 @@ from trivec.evaluation.datasets import DatasetError, RetrievalDataset, load_data
 from trivec.evaluation.evaluate import EvaluationSettings, evaluate, tune_fusion
 from trivec.evaluation.fusion_weights import store_fusion_weights
 from trivec.evaluation.metrics import METRICS, Estimate
-from trivec.evaluation.ranking import MODES
 from trivec.evaluation.report import DatasetReport, EvaluationReport
 from trivec.evaluation.tables import markdown_tables, terminal_tables
+from trivec.search.modes import EVALUATED_MODES as MODES
 
 __all__ = [
     "METRICS",

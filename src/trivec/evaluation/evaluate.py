@@ -9,22 +9,21 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+
 from trivec.errors import MissingExtraError
 from trivec.evaluation.array_cache import ArrayCache, default_cache_folder
 from trivec.evaluation.datasets import RetrievalDataset
 from trivec.evaluation.encodings import Encoder
-from trivec.evaluation.fusion_weights import FusionWeights, checked_weights, choose_weights
+from trivec.evaluation.fusion_weights import checked_fusion_weights
 from trivec.evaluation.metrics import METRICS, estimate, macro_estimate, per_query_metrics
-from trivec.evaluation.ranking import (
-    DEFAULT_CANDIDATES,
-    DEFAULT_EXACT_LIMIT,
-    MODES,
-    DatasetSearch,
-    available_modes,
-)
+from trivec.evaluation.ranking import DEFAULT_CANDIDATES, DatasetSearch, available_modes
 from trivec.evaluation.report import DatasetReport, EvaluationReport
 from trivec.model import M3Model
-from trivec.search.exact import ScoredPairs
+from trivec.search.exact import Float32, ScoredPairs
+from trivec.search.fusion import FusionWeights, choose_weights
+from trivec.search.modes import EVALUATED_MODES as MODES
+from trivec.vectors.embeddings import asked_for
 
 DEFAULT_BASELINE = "bm25-pieces"
 
@@ -36,7 +35,6 @@ class EvaluationSettings:
     Attributes:
         candidates: How many dense and how many sparse results the other modes re-rank, and how long rankings are;
             Recall@100 wants at least 100.
-        exact_limit: Most documents that are searched exactly; larger corpora are searched by Milvus Lite.
         max_batch_tokens: As in `M3Model.encode`.
         max_length: Most tokens of a text that are read; the model's own if None.
         cache_folder: Where encodings are kept; `default_cache_folder()` if None.
@@ -45,7 +43,6 @@ class EvaluationSettings:
     """
 
     candidates: int = DEFAULT_CANDIDATES
-    exact_limit: int = DEFAULT_EXACT_LIMIT
     max_batch_tokens: int | None = None
     max_length: int | None = None
     cache_folder: str | Path | None = None
@@ -91,7 +88,7 @@ def evaluate(
     unknown = [mode for mode in modes if mode not in MODES]
     if unknown or not modes:
         raise ValueError(f"mode {(unknown or ['(none)'])[0]!r} is not one of {', '.join(MODES)}")
-    weights = checked_weights(model.fusion_weights if fusion_weights is None else fusion_weights)
+    weights = checked_fusion_weights(model.fusion_weights if fusion_weights is None else fusion_weights)
     if baseline is None:
         baseline = DEFAULT_BASELINE if DEFAULT_BASELINE in modes else None
     elif baseline not in modes:
@@ -138,14 +135,17 @@ def tune_fusion(
     model.require_heads(sparse=True, colbert=True)
     with _searches(model, datasets, settings) as opened:
         searches = list(opened)
-        scores = [search.candidate_scores for search in searches]
+        candidates = [search.candidate_scores for search in searches]
 
-    def quality(number: int, pairs: ScoredPairs) -> float:
-        search = searches[number]
-        rankings = search.as_run(pairs.top(10)).rankings()
-        return float(per_query_metrics(rankings, search.dataset.qrels, METRICS[:1])[METRICS[0]].mean())
+    def quality(fused: list[Float32]) -> float:
+        found = []
+        for search, scored, score in zip(searches, candidates, fused, strict=True):
+            best = ScoredPairs(scored.query, scored.document, score).top(10)
+            values = per_query_metrics(search.as_run(best).rankings(), search.dataset.qrels, METRICS[:1])
+            found.append(values[METRICS[0]].mean())
+        return float(np.mean(found))
 
-    return choose_weights(scores, quality)
+    return choose_weights([(one.dense, one.sparse, asked_for(one.multi_vector)) for one in candidates], quality)
 
 
 @contextmanager
@@ -168,7 +168,7 @@ def _searches(
         fingerprint = model.fingerprint if settings.use_cache else ""
         how = (settings.max_batch_tokens, settings.max_length, settings.show_progress)
         encoder = Encoder(model, ArrayCache(folder), fingerprint, *how)
-        yield (DatasetSearch(encoder, dataset, settings.candidates, settings.exact_limit) for dataset in datasets)
+        yield (DatasetSearch(encoder, dataset, settings.candidates) for dataset in datasets)
 
 
 def _evaluate_one(

@@ -22,13 +22,13 @@ import numpy as np
 from trivec.evaluation.bm25 import bm25_search, words
 from trivec.evaluation.datasets import RetrievalDataset
 from trivec.evaluation.encodings import Encoder
-from trivec.evaluation.fusion_weights import CandidateScores, FusionWeights
 from trivec.model import M3Model
-from trivec.search.exact import EncodedBlock, ExactResults, Rows, ScoredPairs, exact_search, pair_scores, union
+from trivec.search.exact import EncodedBlock, ExactResults, Float32, Rows, ScoredPairs, exact_search, pair_scores, union
+from trivec.search.fusion import FusionWeights
+from trivec.search.modes import EVALUATED_MODES as MODES
+from trivec.vectors.scoring import weighted_mean
 
-MODES = ("dense", "sparse", "multi-vector", "dense+sparse", "all", "bm25-words", "bm25-pieces")
 DEFAULT_CANDIDATES = 200
-DEFAULT_EXACT_LIMIT = 500_000
 
 _NEEDS_SPARSE = {"sparse", "dense+sparse", "all"}
 _NEEDS_TOKEN_VECTORS = {"multi-vector", "all"}
@@ -73,6 +73,31 @@ class Run:
                     file.write(" ".join("_".join(str(field).split()) for field in fields) + "\n")
 
 
+@dataclass(frozen=True)
+class CandidateScores:
+    """The three scores of the candidates of one data set: aligned arrays of length p.
+
+    Attributes:
+        query: Row numbers of the queries.
+        document: Row numbers of the documents.
+        dense: Inner products of the dense vectors.
+        sparse: Inner products of the lexical weights.
+        multi_vector: MaxSim; None where no mode needs it.
+    """
+
+    query: Rows
+    document: Rows
+    dense: Float32
+    sparse: Float32
+    multi_vector: Float32 | None
+
+    def fused(self, weights: FusionWeights) -> ScoredPairs:
+        """Every candidate with the weighted mean of its scores, unsorted."""
+        return ScoredPairs(
+            self.query, self.document, weighted_mean((self.dense, self.sparse, self.multi_vector), weights)
+        )
+
+
 class DatasetSearch:
     """Every mode's search over one data set; what several modes share is computed once.
 
@@ -81,22 +106,14 @@ class DatasetSearch:
         dataset: What to search.
         candidates: Results of the dense and of the sparse search, of which the other modes re-rank the union; also the
             length of every ranking.
-        exact_limit: Most documents that are searched exactly; a larger corpus goes into Milvus Lite.
     """
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        dataset: RetrievalDataset,
-        candidates: int = DEFAULT_CANDIDATES,
-        exact_limit: int = DEFAULT_EXACT_LIMIT,
-    ) -> None:
+    def __init__(self, encoder: Encoder, dataset: RetrievalDataset, candidates: int = DEFAULT_CANDIDATES) -> None:
         self.dataset = dataset
         self.query_ids = list(dataset.queries)
         self.document_ids = sorted(dataset.documents, reverse=True)
         self._encoder = encoder
         self._candidates = candidates
-        self._exact_limit = exact_limit
         self._query_texts = [dataset.queries[query] for query in self.query_ids]
         self._document_texts = [dataset.documents[document] for document in self.document_ids]
         row_of = {document: row for row, document in enumerate(self.document_ids)}
@@ -107,12 +124,13 @@ class DatasetSearch:
 
         Args:
             mode: One of `MODES`.
-            weights: Of dense, sparse and multi-vector score; `dense+sparse` uses the first two, `all` all three.
+            weights: Of dense, sparse and multi-vector score; `dense+sparse` uses the first two, which are not both 0,
+                `all` all three.
 
         Raises:
-            ValueError: No such mode, or the weights that the mode uses are all 0.
+            ValueError: No such mode.
             MissingHeadError: The model lacks a head that the mode needs.
-            MissingExtraError: bm25s or pymilvus is needed and not installed.
+            MissingExtraError: bm25s is needed and not installed.
         """
         return self.as_run(self._search(mode, weights))
 
@@ -156,11 +174,7 @@ class DatasetSearch:
     @cached_property
     def _found(self) -> ExactResults:
         blocks = self._encoder.blocks(self._document_texts, f"{self.dataset.name}: documents")
-        if len(self._document_texts) <= self._exact_limit:
-            return exact_search(self._queries, blocks, self._candidates, self._excluded)
-        from trivec.evaluation.milvus_search import milvus_search
-
-        return milvus_search(self._queries, blocks, self._candidates, self._excluded)
+        return exact_search(self._queries, blocks, self._candidates, self._excluded)
 
     @cached_property
     def _lexical_and_dense(self) -> CandidateScores:

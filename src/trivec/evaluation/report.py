@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trivec.evaluation.fusion_weights import FusionWeights
 from trivec.evaluation.metrics import METRICS, Estimate
 from trivec.evaluation.ranking import Run
+from trivec.search.fusion import FusionWeights
 
 Estimates = dict[str, dict[str, Estimate]]
 """By mode, then by metric."""

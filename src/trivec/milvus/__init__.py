@@ -9,7 +9,7 @@ Example:
     ...         print(hit.score, hit.text)
 """
 
-from trivec.errors import MissingExtraError
+from trivec.errors import CollectionMismatchError, MilvusError, MissingExtraError
 
 try:
     # Not `pymilvus` alone: without it, a namespace of that name is still there, for trivec's own import path.
@@ -18,13 +18,13 @@ except ImportError as error:
     raise MissingExtraError("milvus", "pymilvus") from error
 
 from trivec.milvus import forked  # noqa: F401 -- what it sets up is all that is wanted
+from trivec.milvus.adding import Added
 from trivec.milvus.catalog import CollectionFacts, drop_collection, list_collections
 from trivec.milvus.collection import M3Collection
-from trivec.milvus.errors import CollectionMismatchError, MilvusError
 from trivec.milvus.indexing import Indexed, delete_documents, index_documents
 from trivec.milvus.model_record import ModelRecord
 from trivec.search.fusion import RRF, Weighted
-from trivec.search.hits import Added, Hit
+from trivec.search.hits import Hit
 
 __all__ = [
     "RRF",

@@ -8,22 +8,37 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from trivec.documents import Document
 from trivec.encoding import warn_of_truncation
+from trivec.errors import MilvusError
 from trivec.milvus import rows
-from trivec.milvus.errors import MilvusError
 from trivec.milvus.model_record import ModelRecord
 from trivec.milvus.table import Table, batches
 from trivec.model import M3Model, encode_without_warning
-from trivec.search.hits import Added
 from trivec.support.caller import level_of_the_caller
 from trivec.support.progress import progress_bar
 
 # Documents encoded and then written at once: what an interrupted `add` loses at most. Small enough that the longest
 # rows (64 KiB each of text, metadata and weights) stay well below the 64 MiB that a server takes in a request.
 _DOCUMENTS_PER_WRITE = 128
+
+
+@dataclass(frozen=True)
+class Added:
+    """What an `add` did.
+
+    Attributes:
+        written: Documents encoded and stored, new ones and replaced ones.
+        unchanged: Documents left as they were, as the collection held the same id, text and metadata.
+        blank: Documents left out, as their text is empty or blank.
+    """
+
+    written: int
+    unchanged: int
+    blank: int = 0
 
 
 def add_documents(

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from trivec.errors import MilvusError
 from trivec.milvus.connection import DEFAULT_TIMEOUT, Connection, is_lite
-from trivec.milvus.errors import MilvusError
 from trivec.milvus.model_record import ModelRecord
 
 

@@ -8,29 +8,29 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from trivec.documents import Document
-from trivec.milvus import adding, arguments, rows, table_model
+from trivec.errors import MilvusError
+from trivec.milvus import adding, rows, table_model, values
+from trivec.milvus.adding import Added
 from trivec.milvus.connection import DEFAULT_TIMEOUT
-from trivec.milvus.errors import MilvusError
 from trivec.milvus.model_record import ModelRecord
-from trivec.milvus.table import Table
-from trivec.search import hybrid as searching
+from trivec.milvus.table import MOST_ROWS, Table
+from trivec.search import hybrid
 from trivec.search.fusion import RRF, Weighted, own_ranker
-from trivec.search.hits import Added, Hit
-from trivec.search.matching import matched_words
+from trivec.search.hits import Hit
+from trivec.search.modes import Mode
 from trivec.support.arguments import whole_number
 from trivec.support.caller import level_of_the_caller
+from trivec.vectors.embeddings import FloatArray, asked_for
 
 if TYPE_CHECKING:
     from trivec.model import M3Model
-
-Mode = Literal["dense", "sparse", "hybrid"]
 
 
 class M3Collection:
@@ -86,7 +86,7 @@ class M3Collection:
         self._own_model = False
         self._loading = threading.RLock()
         dense_dim = None if model is None else model.dim["dense"]
-        self._table = Table(name, str(uri), token, db_name, arguments.seconds("timeout", timeout), dense_dim)
+        self._table = Table(name, str(uri), token, db_name, values.seconds("timeout", timeout), dense_dim)
         if model is not None:
             try:
                 self.use_model(model, reencode=reencode)
@@ -249,7 +249,7 @@ class M3Collection:
             TypeError: an id is neither a str nor an int.
             MilvusError: Milvus refused the request.
         """
-        self._table.delete(list(arguments.ids(ids)))
+        self._table.delete(list(values.ids(ids)))
 
     def known_ids(self, ids: str | int | Iterable[str | int]) -> set[str]:
         """Return those of the given ids that the collection holds, as it stores them: the id 7 as "7".
@@ -258,7 +258,7 @@ class M3Collection:
             TypeError: an id is neither a str nor an int.
             MilvusError: Milvus refused the request.
         """
-        return set(self._table.fetch(list(arguments.ids(ids)), ["id"]))
+        return set(self._table.fetch(list(values.ids(ids)), ["id"]))
 
     @overload
     def search(  # type: ignore[overload-overlap]  # a str is an iterable of str too; it is one query
@@ -272,6 +272,7 @@ class M3Collection:
         ranker: RRF | Weighted | None = ...,
         rerank: Literal["colbert"] | None = ...,
         candidates: int | None = ...,
+        matched_words: bool = ...,
     ) -> list[Hit]: ...
 
     @overload
@@ -286,6 +287,7 @@ class M3Collection:
         ranker: RRF | Weighted | None = ...,
         rerank: Literal["colbert"] | None = ...,
         candidates: int | None = ...,
+        matched_words: bool = ...,
     ) -> list[list[Hit]]: ...
 
     def search(
@@ -299,6 +301,7 @@ class M3Collection:
         ranker: RRF | Weighted | None = None,
         rerank: Literal["colbert"] | None = None,
         candidates: int | None = None,
+        matched_words: bool = False,
     ) -> list[Hit] | list[list[Hit]]:
         """Find the documents nearest to each query.
 
@@ -315,13 +318,14 @@ class M3Collection:
             rerank: "colbert" encodes the best candidates again and orders them by MaxSim of their token vectors.
             candidates: Rows that each of the two searches brings to a hybrid one, and that are reranked; at least
                 `offset + limit`, of which None takes three times as many. Never more than the 16,384 that Milvus gives.
+            matched_words: Fill `Hit.matched_words`, in whatever mode; needs the model's sparse head.
 
         Returns:
             The hits of the one query, or a list of them for each query in order; best first.
 
         Raises:
             MilvusError: the collection does not exist, or Milvus refused the search, for instance for its filter.
-            MissingHeadError: the mode needs weights or token vectors that the model has no head for.
+            MissingHeadError: weights or token vectors are needed that the model has no head for.
             ValueError: an argument is out of range or not one of those named, or a query is empty or blank.
             TypeError: `ranker` is neither of the two, or a number is none.
 
@@ -331,7 +335,7 @@ class M3Collection:
         limit = whole_number("limit", limit, 1)
         offset = whole_number("offset", offset, 0)
         candidates = None if candidates is None else whole_number("candidates", candidates, 1)
-        depth = searching.depth(mode, limit, offset, ranker, rerank, candidates)
+        depth = hybrid.depth(mode, limit, offset, ranker, rerank, candidates, MOST_ROWS)
         if not isinstance(filter, str):
             raise TypeError(f"filter is {filter!r:.60} ({type(filter).__name__}): it must be a Milvus filter, a str")
         texts = [queries] if isinstance(queries, str) else list(queries)
@@ -345,44 +349,28 @@ class M3Collection:
         encoded = self.model.encode(
             texts,
             return_dense=mode != "sparse",
-            return_sparse=mode != "dense",
+            return_sparse=mode != "dense" or matched_words,
             return_colbert_vecs=rerank is not None,
             show_progress=False,
         )
         nearest = partial(self._table.nearest, depth=depth, filter=filter)
-        if mode == "hybrid":
-            found = searching.hybrid(
-                encoded, ranker or own_ranker(self.model.config.fusion_weights), nearest, self._table.fetch
-            )
-        elif mode == "dense":
-            found = searching.dense(encoded, nearest)
-        else:
-            found = searching.sparse(encoded, nearest)
+        ranker = ranker or own_ranker(self.model.config.fusion_weights)
+        found = hybrid.found(mode, encoded, ranker, nearest, self._table.fetch)
         if filter and not any(found):
             self._warn_of_unknown_names(filter)
         if rerank is not None:
-            found = searching.reranked(encoded, found, self.model)
+            found = hybrid.reranked(asked_for(encoded.colbert_vecs), found, self._token_vectors)
         hits = [ranking[offset : offset + limit] for ranking in found]
+        if matched_words:
+            spans = self.model.tokenizer.tokens_with_spans
+            hits = hybrid.with_matched_words(texts, encoded, hits, self._table.fetch, spans)
         return hits[0] if isinstance(queries, str) else hits
 
-    def matched_words(self, query: str, hits: Sequence[Hit]) -> list[list[tuple[str, float]]]:
-        """Return for each hit the words it shares with the query and what each adds to the sparse score, best first.
-
-        Words are as the query spells them; of a word that is shared in part, that part.
-
-        Raises:
-            MissingHeadError: the model has no sparse head.
-        """
-        sparse = self.model.encode([query], return_dense=False, return_sparse=True, show_progress=False).sparse
-        weights = rows.sparse_weights(sparse[0])
-        tokens = self.model.tokenizer.tokens_with_spans(query)
-        stored = self._table.fetch([hit.id for hit in hits], ["sparse"])
-        matched = []
-        for hit in hits:
-            document = stored.get(hit.id, {}).get("sparse", {})
-            shared = {token: weight * document[token] for token, weight in weights.items() if token in document}
-            matched.append(matched_words(query, tokens, shared))
-        return matched
+    def _token_vectors(self, texts: list[str]) -> list[FloatArray]:
+        encoded = self.model.encode(
+            texts, return_dense=False, return_sparse=False, return_colbert_vecs=True, show_progress=False
+        )
+        return encoded.colbert_vecs
 
     def _make(self) -> None:
         """Make the collection unless it is there."""

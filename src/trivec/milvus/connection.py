@@ -24,9 +24,8 @@ import grpc
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
-from trivec.errors import MissingExtraError
+from trivec.errors import MilvusError, MissingExtraError
 from trivec.milvus import lite_server
-from trivec.milvus.errors import MilvusError
 from trivec.support.forks import ForkSafeLock
 
 _LITE_SUFFIX = ".db"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trivec.documents import Document
 from trivec.documents.chunking import chunk_documents, chunk_id
-from trivec.milvus import arguments, rows, sources
+from trivec.milvus import rows, sources, values
 from trivec.milvus.adding import warn_of_repeated_ids
 from trivec.milvus.collection import M3Collection
 from trivec.support.arguments import whole_number
@@ -135,12 +135,10 @@ def delete_documents(collection: M3Collection, ids: str | int | Iterable[str | i
     """
     deleted = 0
     missing = []
-    for identifier in arguments.ids(ids):
+    for identifier in values.ids(ids):
         found = set(collection.known_ids(identifier))
-        if arguments.can_be_asked_for(identifier):
-            found |= {
-                row["id"] for row in collection._table.listed(["id"], f"document == {arguments.quoted(identifier)}")
-            }
+        if values.can_be_asked_for(identifier):
+            found |= {row["id"] for row in collection._table.listed(["id"], f"document == {values.quoted(identifier)}")}
         collection.delete(found)
         deleted += len(found)
         if not found:

@@ -11,11 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from trivec.documents import Document, DocumentError, MetadataError, as_document
-from trivec.milvus import arguments
-from trivec.milvus.schema import Limits
+from trivec.milvus import values
+from trivec.milvus.schema import FIELDS, Limits
 from trivec.vectors.embeddings import M3Embedding
-
-FIELDS = ("id", "text", "dense", "sparse")
+from trivec.vectors.sparse import weights_by_id
 
 # Bytes of JSON that a Milvus server takes in the dynamic field.
 METADATA_BYTES = 65_536
@@ -94,7 +93,7 @@ def _with_plain_metadata(document: Document) -> Document:
     metadata = {}
     for key, value in document.metadata.items():
         try:
-            metadata[key] = arguments.plain(value)
+            metadata[key] = values.plain(value)
         except TypeError as error:
             raise MetadataError(
                 f"document {document.id[:80]!r}: Milvus cannot hold its metadata {key!r} ({error}): convert it"
@@ -109,7 +108,7 @@ def row(document: Document, embedding: M3Embedding, unused_token_id: int) -> dic
     lexical weights is therefore stored with one entry at `unused_token_id`, a special token, on which no query ever has
     weight: sparse search never finds the row and dense search does, on both.
     """
-    sparse = {} if embedding.sparse is None else sparse_weights(embedding.sparse)
+    sparse = {} if embedding.sparse is None else weights_by_id(embedding.sparse)
     return {
         **document.metadata,
         "id": document.id,
@@ -117,12 +116,6 @@ def row(document: Document, embedding: M3Embedding, unused_token_id: int) -> dic
         "dense": embedding.dense,
         "sparse": sparse or {unused_token_id: _PLACEHOLDER_WEIGHT},
     }
-
-
-def sparse_weights(sparse: Any) -> dict[int, float]:
-    """Return the positive weights of a sparse row (1 x vocabulary, CSR) by token id."""
-    pairs = zip(sparse.indices.tolist(), sparse.data.tolist(), strict=True)
-    return {token_id: weight for token_id, weight in pairs if weight > 0}
 
 
 def metadata(entity: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,11 +126,6 @@ def metadata(entity: Mapping[str, Any]) -> dict[str, Any]:
 def id_filter(ids: Sequence[str]) -> str:
     """Return the filter expression for rows with these ids, whatever quotes or backslashes they hold."""
     return f"id in {json.dumps(list(ids), ensure_ascii=False)}"
-
-
-def sparse_score(query: Mapping[int, float], stored: Mapping[int, float]) -> float:
-    """Return the lexical score: the sum over shared token ids of the product of weights."""
-    return sum((weight * stored[token_id] for token_id, weight in query.items() if token_id in stored), 0.0)
 
 
 def _check_integers(value: Any) -> None:

@@ -16,7 +16,15 @@ from pymilvus import DataType
 ID_BYTES = 1_024
 TEXT_BYTES = 65_535
 
-_METRIC = "IP"  # BGE-M3's dense vectors have length 1 and its lexical score is an inner product
+# The fields of a row; beside them stands its metadata, in the dynamic field.
+FIELDS = {
+    "id": DataType.VARCHAR,
+    "text": DataType.VARCHAR,
+    "dense": DataType.FLOAT_VECTOR,
+    "sparse": DataType.SPARSE_FLOAT_VECTOR,
+}
+
+METRIC = "IP"  # BGE-M3's dense vectors have length 1 and its lexical score is an inner product
 _INDEX_TYPES = {"dense": "AUTOINDEX", "sparse": "SPARSE_INVERTED_INDEX"}
 # Milvus Lite 3.2.2 makes an HNSW graph of AUTOINDEX and looks at 64 of its rows, those that a filter excludes included:
 # a filter that leaves few rows then finds none of them. Comparing with every row is exact, and at the sizes that a file
@@ -48,10 +56,14 @@ def name_problem(name: str) -> str:
 def create(client: Any, name: str, dense_dim: int, properties: Mapping[str, str] | None = None) -> None:
     """Create the collection, its indexes not yet."""
     schema = client.create_schema(auto_id=False, enable_dynamic_field=True)
-    schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=ID_BYTES)
-    schema.add_field("text", DataType.VARCHAR, max_length=TEXT_BYTES)
-    schema.add_field("dense", DataType.FLOAT_VECTOR, dim=dense_dim)
-    schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
+    settings: dict[str, dict[str, Any]] = {
+        "id": {"is_primary": True, "max_length": ID_BYTES},
+        "text": {"max_length": TEXT_BYTES},
+        "dense": {"dim": dense_dim},
+        "sparse": {},
+    }
+    for field, data_type in FIELDS.items():
+        schema.add_field(field, data_type, **settings[field])
     # "Session": a client finds at once what it has added itself, without the wait that "Strong" has.
     client.create_collection(name, schema=schema, consistency_level="Session", properties=dict(properties or {}))
 
@@ -71,7 +83,7 @@ def load(client: Any, name: str, *, lite: bool) -> None:
         existing["dense"] = []
     missing = [field for field in types if not existing[field]]
     for field in missing:
-        indexes.add_index(field, index_type=types[field], metric_type=_METRIC)
+        indexes.add_index(field, index_type=types[field], metric_type=METRIC)
     if missing:
         client.create_index(name, indexes, sync=False)  # waiting would cost half a second an index
     client.load_collection(name, _async=True)
@@ -132,13 +144,7 @@ def describe(client: Any, name: str) -> Description:
 
 
 def _field_differences(fields: dict[str, dict[str, Any]], dense_dim: int | None) -> Iterator[str]:
-    expected = {
-        "id": DataType.VARCHAR,
-        "text": DataType.VARCHAR,
-        "dense": DataType.FLOAT_VECTOR,
-        "sparse": DataType.SPARSE_FLOAT_VECTOR,
-    }
-    for name, data_type in expected.items():
+    for name, data_type in FIELDS.items():
         if name not in fields:
             yield f"it has no field {name!r} ({data_type.name})"
         elif (actual := DataType(fields[name]["type"])) != data_type:
@@ -149,11 +155,11 @@ def _field_differences(fields: dict[str, dict[str, Any]], dense_dim: int | None)
             yield size_difference(dim, dense_dim)
     for name, field in fields.items():
         optional = field.get("nullable") or field.get("default_value") is not None or field.get("is_function_output")
-        if name not in expected and not optional:
+        if name not in FIELDS and not optional:
             yield f"it requires a further field {name!r} ({DataType(field['type']).name})"
 
 
 def _index_differences(client: Any, name: str, vector: str) -> list[str]:
     indexes = client.list_indexes(name, field_name=vector)
     metrics = [client.describe_index(name, index)["metric_type"] for index in indexes]
-    return [f"its field {vector!r} uses the metric {metric}, not {_METRIC}" for metric in metrics if metric != _METRIC]
+    return [f"its field {vector!r} uses the metric {metric}, not {METRIC}" for metric in metrics if metric != METRIC]

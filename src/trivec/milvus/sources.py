@@ -10,7 +10,7 @@ import os
 from collections.abc import Container, Iterable
 from pathlib import Path
 
-from trivec.milvus import arguments
+from trivec.milvus import values
 from trivec.milvus.table import Table
 
 
@@ -57,5 +57,5 @@ def _near(sources: Iterable[str]) -> str:
             posix = Path(form).as_posix()
             if posix == "." or posix.startswith("..") or "\\" in posix:
                 return ""
-            parts += [f"path == {arguments.quoted(posix)}", f"path like {arguments.quoted(posix.rstrip('/') + '/%')}"]
+            parts += [f"path == {values.quoted(posix)}", f"path like {values.quoted(posix.rstrip('/') + '/%')}"]
     return " or ".join(parts)

@@ -15,9 +15,10 @@ from operator import methodcaller
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trivec.milvus import arguments, filters, rows, schema
+from trivec.errors import CollectionMismatchError, MilvusError
+from trivec.milvus import filters, rows, schema, values
 from trivec.milvus.connection import Connection, is_lite, without_credentials
-from trivec.milvus.errors import CollectionMismatchError, MilvusError
+from trivec.search.hits import Hit
 from trivec.support.forks import ForkSafeLock
 
 Row = Mapping[str, Any]
@@ -29,6 +30,9 @@ _creation = ForkSafeLock()
 # Held while rows of Milvus Lite change: a flush of Milvus Lite 3.2.2 fails where another thread writes meanwhile, and a
 # row is replaced there in two requests.
 _lite_change = ForkSafeLock(threading.RLock)
+
+# What a Milvus server gives for one query, `offset + limit`.
+MOST_ROWS = 16_384
 
 # Queries in one request, and ids in one look-up: both bound the size of the answer.
 _QUERIES_PER_REQUEST = 100
@@ -162,7 +166,7 @@ class Table:
         """Delete the rows with these ids."""
         if self.description is None:
             return
-        for group in batches(filter(arguments.can_be_asked_for, ids), _QUERIES_PER_REQUEST):
+        for group in batches(filter(values.can_be_asked_for, ids), _QUERIES_PER_REQUEST):
             with self._changing():
                 self._call("delete", methodcaller("delete", self.name, filter=rows.id_filter(group)))
 
@@ -176,7 +180,7 @@ class Table:
         found: dict[str, Row] = {}
         if self.description is None:
             return found
-        for group in batches(filter(arguments.can_be_asked_for, ids), _QUERIES_PER_REQUEST):
+        for group in batches(filter(values.can_be_asked_for, ids), _QUERIES_PER_REQUEST):
             # "Strong": also what another client has written a moment ago.
             looking = methodcaller(
                 "query",
@@ -205,9 +209,9 @@ class Table:
         finally:
             pages.close()
 
-    def nearest(self, field: str, vectors: Sequence[Any], depth: int, filter: str) -> list[list[Row]]:
-        """Return the rows nearest to each vector: {"id", "distance", "entity": {"text", metadata...}}."""
-        found: list[list[Row]] = []
+    def nearest(self, field: str, vectors: Sequence[Any], depth: int, filter: str) -> list[list[Hit]]:
+        """Return the rows nearest to each vector; their score is also their `dense_score` or `sparse_score`."""
+        found: list[list[Hit]] = []
         doing = f"search with the filter {filter!r}" if filter else "search"
         for group in batches(vectors, _QUERIES_PER_REQUEST):
             searching = methodcaller(
@@ -215,12 +219,12 @@ class Table:
                 self.name,
                 data=group,
                 anns_field=field,
-                search_params={"metric_type": "IP"},
+                search_params={"metric_type": schema.METRIC},
                 limit=depth,
                 filter=filter,
                 output_fields=["text", "$meta"],
             )
-            found += self._call(doing, searching)
+            found += [[_hit(row, field) for row in ranking] for ranking in self._call(doing, searching)]
         return found
 
     def unknown_names(self, filter: str) -> tuple[list[str], list[str]]:
@@ -237,7 +241,7 @@ class Table:
         unknown = []
         for name in (name for name in named if name not in there):
             try:
-                holds = self.count(f"exists $meta[{arguments.quoted(name)}]")
+                holds = self.count(f"exists $meta[{values.quoted(name)}]")
             except MilvusError:  # servers before 2.5 know no `exists`: what they hold cannot be said
                 continue
             if not holds:
@@ -275,6 +279,12 @@ class Table:
             raise MilvusError(f"collection {self.name!r} is closed, or {self.place} does not exist yet")
         doing = f"collection {self.name!r} in {self.place}: cannot {doing}"
         return self._connection.call(doing, request, patience=patience)
+
+
+def _hit(row: Row, field: str) -> Hit:
+    entity, score = row["entity"], float(row["distance"])
+    scores = (score, None) if field == "dense" else (None, score)
+    return Hit(row["id"], entity["text"], score, rows.metadata(entity), *scores)
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
+from trivec.errors import CollectionMismatchError, MilvusError
 from trivec.milvus import adding
-from trivec.milvus.errors import CollectionMismatchError, MilvusError
 from trivec.milvus.model_record import ModelRecord
 from trivec.milvus.table import Table
 from trivec.support.caller import level_of_the_caller

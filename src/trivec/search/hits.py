@@ -20,6 +20,8 @@ class Hit:
         dense_score: Inner product of the dense vectors; None in a sparse search.
         sparse_score: Sum of products of the weights of shared tokens; None in a dense search.
         colbert_score: MaxSim of the token vectors divided by the query's tokens; None without `rerank="colbert"`.
+        matched_words: The words it shares with the query, as the query spells them (of a word shared in part, that
+            part), and what each adds to the sparse score, best first; None without `matched_words=True`.
     """
 
     id: str
@@ -29,18 +31,4 @@ class Hit:
     dense_score: float | None = None
     sparse_score: float | None = None
     colbert_score: float | None = None
-
-
-@dataclass(frozen=True)
-class Added:
-    """What an `add` did.
-
-    Attributes:
-        written: Documents encoded and stored, new ones and replaced ones.
-        unchanged: Documents left as they were, as the collection held the same id, text and metadata.
-        blank: Documents left out, as their text is empty or blank.
-    """
-
-    written: int
-    unchanged: int
-    blank: int = 0
+    matched_words: tuple[tuple[str, float], ...] | None = None

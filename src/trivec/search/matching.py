@@ -1,6 +1,6 @@
 """Which words of a query a document shares, for people to read: pieces that stand together are joined again.
 
-This module knows nothing about Milvus or the model.
+Knows nothing of stores or models.
 """
 
 from __future__ import annotations
@@ -10,17 +10,23 @@ from collections.abc import Iterable, Mapping
 # How a shared piece is shown that is nothing but the mark of a word's beginning.
 _WORD_START = "\u2581"
 
+# Token ids with their character offsets (start, end).
+Spans = Iterable[tuple[int, tuple[int, int]]]
 
-def matched_words(
-    query: str, tokens: Iterable[tuple[int, tuple[int, int]]], shared: Mapping[int, float]
-) -> list[tuple[str, float]]:
+
+def shared_weights(query: Mapping[int, float], document: Mapping[int, float]) -> dict[int, float]:
+    """Return what each shared token id adds to the sparse score, given both texts' lexical weights by token id."""
+    return {token_id: weight * document[token_id] for token_id, weight in query.items() if token_id in document}
+
+
+def matched_words(query: str, tokens: Spans, shared: Mapping[int, float]) -> list[tuple[str, float]]:
     """Join the query's shared pieces into words.
 
     Args:
         query: The query's text.
         tokens: Its token ids with their character offsets (start, end), in order, without special tokens. A piece that
             is only the mark of a word's beginning has no characters: start = end.
-        shared: What each token id that the document shares adds to the sparse score.
+        shared: As `shared_weights` gives them.
 
     Returns:
         (word, what its pieces add to the sparse score), best first; they sum to the sparse score, so a piece that

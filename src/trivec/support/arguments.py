@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -36,6 +37,36 @@ def switch(name: str, value: Any) -> bool:
     if isinstance(value, (bool, np.bool_)) or (isinstance(value, (int, np.integer)) and value in (0, 1)):
         return bool(value)
     raise TypeError(f"{name}={value!r:.60} ({type(value).__name__}) must be True or False")
+
+
+def checked_weights(
+    weights: Any,
+    scores: Sequence[str] = ("dense", "sparse", "colbert"),
+    name: str = "weights",
+    needed: int | None = None,
+) -> tuple[float, ...]:
+    """Return the weights of a sum of scores: finite numbers, none negative, not all 0.
+
+    Args:
+        weights: What was given.
+        scores: The scores that they are of, in order.
+        name: What the weights are called.
+        needed: Of how many of the first scores one must have a weight above 0; None: of all.
+
+    Raises:
+        ValueError: They are not so.
+    """
+    given = list(weights) if isinstance(weights, Iterable) else [weights]
+    try:
+        values = tuple(math.nan if isinstance(weight, str | bool) else float(weight) for weight in given)
+    except (TypeError, ValueError, OverflowError):
+        values = ()
+    if len(values) != len(scores) or not all(0 <= v < math.inf for v in values) or not any(values[:needed]):
+        many, above = {2: "two", 3: "three"}[len(scores)], " or ".join(scores[:needed])
+        raise ValueError(
+            f"{name} must be {many} numbers ({', '.join(scores)}), none negative, {above} above 0: got {given!r:.60}"
+        )
+    return values
 
 
 def checked_texts(texts: Iterable[str]) -> Iterator[str]:

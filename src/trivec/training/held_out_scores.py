@@ -6,7 +6,6 @@ For a whole evaluation of a finished model there is `trivec eval`.
 
 from __future__ import annotations
 
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from trivec.checkpoint.tokenizer import M3Tokenizer
+from trivec.search.fusion import FusionWeights, choose_weights
+from trivec.search.ndcg import ndcg_at_10
 from trivec.training.jsonl import JsonlFile
 from trivec.training.losses import HEADS, LossSettings, head_scores
 from trivec.training.m3 import Representations, TrainableM3, pad_token_ids
 
 # Queries scored at a time: MaxSim holds (their tokens x a part's tokens) similarities.
 QUERY_PART = 64
-# Weights tried for dense and sparse scores beside multi-vector scores of weight 1.
-FUSION_GRID = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
 
 
 class HeldOut:
@@ -87,22 +86,18 @@ class HeldOut:
             figures[f"r@1 {name}"] = float(self.right[np.arange(len(first)), first].mean())
         return figures
 
-    def fusion_weights(self, model: TrainableM3) -> tuple[float, float, float]:
+    def fusion_weights(self, model: TrainableM3) -> FusionWeights:
         """The weights of dense, sparse and multi-vector scores with the best nDCG@10 of their sum.
 
         Args:
             model: A model with all three heads.
 
         Returns:
-            Weights out of `FUSION_GRID`, multi-vector 1.
+            As `choose_weights`.
         """
         scores = self._scores(model, LossSettings())
-        best, chosen = -1.0, (1.0, 0.3, 1.0)
-        for dense, sparse in product(FUSION_GRID, FUSION_GRID):
-            found = ndcg_at_10(dense * scores["dense"] + sparse * scores["sparse"] + scores["colbert"], self.right)
-            if found > best + 1e-9:
-                best, chosen = found, (dense, sparse, 1.0)
-        return chosen
+        dense, sparse, colbert = (scores[head] for head in HEADS)
+        return choose_weights([(dense, sparse, colbert)], lambda fused: ndcg_at_10(fused[0], self.right))[0]
 
     @torch.no_grad()
     def _scores(self, model: TrainableM3, settings: LossSettings) -> dict[str, NDArray[np.float32]]:
@@ -123,21 +118,3 @@ class HeldOut:
             for head in settings.heads:
                 rows[head].append(np.concatenate([part[head].cpu().numpy() for part in parts], axis=1))
         return {head: np.concatenate(values) for head, values in rows.items()}
-
-
-def ndcg_at_10(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> float:
-    """Mean nDCG@10 with right passages of gain 1.
-
-    Args:
-        scores: (queries, passages).
-        right: (queries, passages), true where a passage answers a query; at least one for each query.
-
-    Returns:
-        Between 0 and 1.
-    """
-    depth = min(10, scores.shape[1])
-    ranked = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
-    discount = 1 / np.log2(np.arange(2, depth + 2))
-    gain = (np.take_along_axis(right, ranked, 1) * discount).sum(1)
-    ideal = np.array([discount[: min(depth, count)].sum() for count in right.sum(1)])
-    return float((gain / ideal).mean())

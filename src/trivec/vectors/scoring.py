@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from trivec.support.arguments import checked_weights
 from trivec.vectors.embeddings import M3Embedding
 from trivec.vectors.sparse import SparseMatrix
 
@@ -67,14 +69,7 @@ def combined_scores(
     Raises:
         ValueError: Not three weights, one is negative or no number, or all are 0.
     """
-    try:
-        of_dense, of_sparse, of_colbert = (float(weight) for weight in weights)
-    except (TypeError, ValueError):
-        of_dense = of_sparse = of_colbert = math.nan
-    if not all(0 <= weight < math.inf for weight in (of_dense, of_sparse, of_colbert)) or not any(weights):
-        raise ValueError(
-            f"weights must be three numbers (dense, sparse, colbert), none negative, not all 0: got {weights!r:.60}"
-        )
+    of_dense, of_sparse, of_colbert = checked_weights(weights)
     dense, sparse, colbert = [], [], []
     for query, document in zip(queries, documents, strict=True):
         if query.dense is None or document.dense is None or query.sparse is None or document.sparse is None:
@@ -84,17 +79,32 @@ def combined_scores(
         dense.append(dense_score(query.dense, document.dense))
         sparse.append(lexical_score(query.sparse, document.sparse))
         colbert.append(colbert_score(query.colbert_vecs, document.colbert_vecs))
-    pairs = list(zip(dense, sparse, colbert, strict=True))
+    scores = [np.array(one, dtype=np.float64) for one in (dense, sparse, colbert)]
     return {
         "colbert": colbert,
         "sparse": sparse,
         "dense": dense,
-        "sparse+dense": [_mean((d, of_dense), (s, of_sparse)) for d, s, _ in pairs],
-        "colbert+sparse+dense": [_mean((d, of_dense), (s, of_sparse), (c, of_colbert)) for d, s, c in pairs],
+        "sparse+dense": weighted_mean(scores[:2], (of_dense, of_sparse)).tolist(),
+        "colbert+sparse+dense": weighted_mean(scores, (of_dense, of_sparse, of_colbert)).tolist(),
     }
 
 
-def _mean(*scored: tuple[float, float]) -> float:
-    """The mean of (score, weight) pairs."""
-    total = sum(weight for _, weight in scored)
-    return sum(score * weight for score, weight in scored) / total if total else math.nan
+def weighted_mean(scores: Sequence[npt.NDArray[Any] | None], weights: Sequence[float]) -> npt.NDArray[Any]:
+    """Weighted mean of several scores of the same pairs (M3 paper, arXiv 2402.03216, section 3.2).
+
+    Args:
+        scores: Arrays of one shape; one of weight 0 may be None.
+        weights: As many, checked.
+
+    Returns:
+        An array of that shape and kind; NaN where all weights are 0.
+
+    Raises:
+        ValueError: Scores with a weight above 0 are missing.
+    """
+    if any(score is None for score, weight in zip(scores, weights, strict=True) if weight > 0):
+        raise ValueError("scores with a weight above 0 are missing")
+    there = [(score, weight) for score, weight in zip(scores, weights, strict=True) if score is not None]
+    total = sum(weights)
+    mean: npt.NDArray[Any] = np.sum([score * weight for score, weight in there], axis=0)
+    return mean / total if total else np.full_like(mean, math.nan)

@@ -94,6 +94,12 @@ def _is_everything(index: Any) -> bool:
     return index is ... or (isinstance(index, slice) and (index.start, index.stop, index.step) == (None, None, None))
 
 
+def weights_by_id(row: SparseMatrix) -> dict[int, float]:
+    """Return the positive weights of one text (1 x vocabulary) by token id."""
+    pairs = zip(row.indices.tolist(), row.data.tolist(), strict=True)
+    return {token_id: weight for token_id, weight in pairs if weight > 0}
+
+
 def pool_lexical_weights(
     token_ids: Sequence[npt.NDArray[np.int32]],
     token_weights: Sequence[npt.NDArray[np.float32]],

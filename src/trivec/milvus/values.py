@@ -1,4 +1,4 @@
-"""What users pass to collections, checked at the door: times, ids and metadata. Errors name the argument.
+"""Values that users pass to collections, as Milvus can hold or be asked for them: times, ids and metadata.
 
 NumPy's scalars count as Python's. This module knows nothing about Milvus but what it cannot be asked for.
 """

@@ -1,0 +1,34 @@
+"""The names of the ways to search, each said once. Imports nothing, as the command line lists them before it loads."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Literal, get_args
+
+Mode = Literal["dense", "sparse", "hybrid"]
+"""How a collection is searched."""
+
+
+class EvaluatedMode(str, Enum):
+    """What an evaluation measures, in the order of its tables; an enum, as typer makes no list of a Literal."""
+
+    dense = "dense"
+    sparse = "sparse"
+    multi_vector = "multi-vector"
+    dense_sparse = "dense+sparse"
+    all = "all"
+    bm25_words = "bm25-words"
+    bm25_pieces = "bm25-pieces"
+
+
+EVALUATED_MODES = tuple(mode.value for mode in EvaluatedMode)
+
+
+def check_mode(mode: object) -> None:
+    """Make sure of a mode of search.
+
+    Raises:
+        ValueError: it is not one of `Mode`.
+    """
+    if mode not in get_args(Mode):
+        raise ValueError(f"mode is {mode!r:.60}: it must be {', '.join(map(repr, get_args(Mode)))}")
