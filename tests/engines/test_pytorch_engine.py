@@ -20,7 +20,8 @@ torch = pytest.importorskip("torch", reason="needs torch: run `make parity`")
 
 from trivec.checkpoint import open_checkpoint  # noqa: E402
 from trivec.cli.app import run  # noqa: E402
-from trivec.engines import torch_attention, torch_engine  # noqa: E402
+from trivec.engines.pytorch import attention as torch_attention  # noqa: E402
+from trivec.engines.pytorch import engine as torch_engine  # noqa: E402
 from trivec.engines.pytorch.devices import devices_there, exact_float32, is_shortage, resolve_precision  # noqa: E402
 from trivec.engines.pytorch.encoder import PackedEncoder, PackedTexts  # noqa: E402
 from trivec.engines.pytorch.engine import TorchEngine, tokens_a_batch  # noqa: E402

@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
-from importlib.util import find_spec
 
 from trivec.checkpoint import Checkpoint
 from trivec.checkpoint.tokenizer import M3Tokenizer
 from trivec.engines import Engine
 from trivec.engines.precisions import CPU_ENGINES, ENGINES
-from trivec.errors import DeviceError, MissingExtraError
+from trivec.errors import DeviceError
+from trivec.support.extras import require
 
 _DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 
@@ -48,8 +48,7 @@ def choose_engine(engine: str, device: str | Sequence[str] | None) -> tuple[str,
             raise DeviceError(f"device={wanted!r}: the {called} engine computes on 'cpu'; use engine=\"torch\"")
     if engine in CPU_ENGINES or (engine == "auto" and set(names) <= {"cpu"}):
         return engine, ["cpu"]
-    if find_spec("torch") is None:
-        raise MissingExtraError("cuda", "torch")
+    require("torch", "cuda")
     from trivec.engines.pytorch.devices import devices_there, resolve_device
 
     return "torch", [str(resolve_device(name)) for name in names or devices_there()[:1]]

@@ -6,10 +6,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
-from trivec.errors import MissingExtraError
 from trivec.evaluation.array_cache import ArrayCache, default_cache_folder
 from trivec.evaluation.datasets import RetrievalDataset
 from trivec.evaluation.encodings import Encoder
@@ -25,6 +23,7 @@ from trivec.evaluation.ranking import (
 from trivec.evaluation.report import DatasetReport, EvaluationReport
 from trivec.model import M3Model
 from trivec.search.exact import ScoredPairs
+from trivec.support.extras import require
 
 DEFAULT_BASELINE = "bm25-pieces"
 
@@ -157,8 +156,7 @@ def _searches(
     if not names:
         raise ValueError("no data set to evaluate on")
     for module in ("ir_measures", "bm25s"):  # not after hours of encoding
-        if find_spec(module) is None:
-            raise MissingExtraError("eval", module)
+        require(module)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f"two data sets are called {repeated[0]!r}: rename one of them")

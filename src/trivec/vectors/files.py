@@ -30,8 +30,9 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from trivec.errors import MissingExtraError, TrivecError
+from trivec.errors import TrivecError
 from trivec.support import part_files
+from trivec.support.extras import require
 from trivec.vectors.embeddings import M3Embedding
 from trivec.vectors.sparse import SparseMatrix, stack_rows
 
@@ -233,9 +234,4 @@ def _ends(arrays: list[Any]) -> np.ndarray[Any, Any]:
 
 
 def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise MissingExtraError("parquet", "pyarrow") from error
-    return pa, pq
+    return require("pyarrow"), require("pyarrow.parquet")
