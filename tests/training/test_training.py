@@ -322,7 +322,7 @@ def test_teacher_scores_and_hard_negatives_reach_the_batch(tmp_path: Path, token
         ('{"query": "a", "pos": []}', "at least one"),
         ('{"query": "a", "pos": ["b"], "pos_scores": [1, 2]}', "2 numbers for 1 texts"),
         ('{"query": "a", "pos": ["b"], "pos_scores": [NaN]}', "`pos_scores` holds nan"),
-        ('["a", "b"]', "a list, not an object"),
+        ('["a", "b"]', "a list, not a JSON object"),
         ("{broken", "bad.jsonl:1: "),
         ("", "no examples"),
     ],
