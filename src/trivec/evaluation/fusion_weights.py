@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from trivec.errors import CheckpointError, TrivecError
 from trivec.search.exact import Float32, Rows, ScoredPairs
-from trivec.support.part_files import replacing
+from trivec.support.part_files import cannot_write, replacing
 
 FusionWeights = tuple[float, float, float]
 
@@ -145,7 +145,7 @@ def store_fusion_weights(folder: str | Path, weights: Sequence[float]) -> None:
             part.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
             part.chmod(path.stat().st_mode & 0o777)
     except OSError as error:
-        raise TrivecError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise cannot_write(path, error) from error
 
 
 _NAMES = ("dense", "sparse", "multi_vector")
