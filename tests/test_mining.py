@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from trivec import M3Model
 from trivec.encoding import TruncationWarning
+from trivec.errors import TrivecError
 from trivec.evaluation import DatasetError
 from trivec.vectors.scoring import dense_score, lexical_score
 
@@ -149,6 +150,13 @@ def test_a_damaged_file_is_named_and_leaves_the_output_alone(tiny_model: M3Model
         mine_negatives(tiny_model, tmp_path / "questions.jsonl", tmp_path / "train.jsonl")
     assert (tmp_path / "train.jsonl").read_text() == "what was here\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["questions.jsonl", "train.jsonl"]
+
+
+def test_an_output_that_cannot_be_is_refused_before_any_work(tiny_model: M3Model, tmp_path: Path):
+    questions = write_questions(tmp_path / "questions.jsonl", {"query": QUESTION, "pos": [POSITIVE]})
+    for output, why in ((tmp_path, "it is a folder"), (tmp_path / "no" / "x.jsonl", "its folder does not exist")):
+        with pytest.raises(TrivecError, match=f"cannot write {output}: {why}"):
+            mine_negatives(tiny_model, questions, output, ranks=(1, 1), show_progress=False)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from nano import CONFIG
 from nano_data import load_splits
 from nano_eval import Task, dev_tasks
 from nano_init import near_identity
+from nano_tokenizer import UNUSED_IDS
 
 from trivec.training.folder import write_model_folder
 from trivec.training.m3 import TrainableM3
@@ -44,7 +45,7 @@ def main() -> None:
     for task in dev_tasks(dev):
         write_beir(task, out / f"{task.group}-{task.name}")
     torch.manual_seed(1)
-    control = TrainableM3(CONFIG)
+    control = TrainableM3(CONFIG, UNUSED_IDS)
     near_identity(control)
     write_model_folder(control, out / "untrained", Path(str(files("trivec"))) / "data" / "nano", half=True)
 

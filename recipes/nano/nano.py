@@ -22,7 +22,15 @@ from nano_card import model_card
 from nano_data import Split, load_splits
 from nano_eval import Task, bm25_table, dev_tasks, summary, table
 from nano_init import near_identity, weighted_bag_of_words
-from nano_tokenizer import PIECES, differing_texts, train_tokenizer, training_text, write_tokenizer, xlmr_tokenizer
+from nano_tokenizer import (
+    PIECES,
+    UNUSED_IDS,
+    differing_texts,
+    train_tokenizer,
+    training_text,
+    write_tokenizer,
+    xlmr_tokenizer,
+)
 from nano_words import aligned_columns, factorised_vectors, train_words
 from tokenizers import Tokenizer
 
@@ -123,7 +131,7 @@ def main() -> None:
     vectors, gains, idf = words_stage(train, tokenizer, arguments.out, arguments.seed)
 
     torch.manual_seed(arguments.seed)
-    model = TrainableM3(CONFIG)
+    model = TrainableM3(CONFIG, UNUSED_IDS)
     weighted_bag_of_words(model, vectors, gains, idf)
     quick = [task for task in tasks if task.group != "ntrex" and task.name in QUICK_LANGUAGES]
 
@@ -186,7 +194,7 @@ def finish(
     figures = table(model, tokenizer, tasks)
     logger.info("nano\n%s", summary(figures))
     torch.manual_seed(arguments.seed)
-    control = TrainableM3(CONFIG)
+    control = TrainableM3(CONFIG, UNUSED_IDS)
     near_identity(control)
     report = {
         "nano": figures,

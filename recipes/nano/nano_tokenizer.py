@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PIECES = 24_000
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
+UNUSED_IDS = range(len(SPECIAL))  # without a lexical weight
 TARGET_CHARACTERS = 2_200_000
 OTHER_CHARACTERS = 900_000
 

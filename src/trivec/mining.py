@@ -11,23 +11,21 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
 from trivec.documents import Document, content_id
 from trivec.encoding import warn_of_truncation
-from trivec.errors import TrivecError
 from trivec.evaluation.datasets import passages, read_rows
 from trivec.milvus import Hit, M3Collection, Weighted
 from trivec.model import M3Model, encode_without_warning
 from trivec.search.fusion import Candidate
 from trivec.search.modes import Mode, check_mode
-from trivec.support.part_files import replacing
+from trivec.support.part_files import check_writable, replacing
 from trivec.support.progress import progress_bar
 from trivec.vectors.embeddings import M3Embedding
 from trivec.vectors.scoring import dense_score, lexical_score
@@ -101,6 +99,7 @@ def mine_negatives(
         DatasetError: `questions` is damaged; the message names the line.
         MissingHeadError: The mode needs a head that the model lacks.
         MilvusError: Milvus refused a request.
+        TrivecError: `output` cannot be written.
     """
     first, last = ranks
     if not 1 <= first <= last:
@@ -110,6 +109,7 @@ def mine_negatives(
     if not 0 <= margin < 1:
         raise ValueError(f"margin={margin} must be at least 0 and below 1")
     check_mode(mode)
+    check_writable(Path(output))
     # One pass over the whole input before anything is computed: a damaged line is told now, not hours into the run.
     listed: dict[str, None] = {}
     total = 0
@@ -120,7 +120,8 @@ def mine_negatives(
     tally = _Tally()
     with (
         tempfile.TemporaryDirectory(prefix="trivec-") as folder,
-        _whole_text_file(Path(output)) as file,
+        replacing(Path(output)) as part,
+        part.open("w", encoding="utf-8") as file,
         M3Collection("passages", model, uri=str(Path(folder) / "passages.db")) as collection,
     ):
         texts = list(listed) if corpus is None else corpus
@@ -269,14 +270,3 @@ _REPLACED = ("query", "queries", "queries_x", "pos", "neg", "pos_scores", "neg_s
 def _plain(text: str) -> str:
     """A text without what sets copies of it apart: case and white space."""
     return " ".join(text.split()).casefold()
-
-
-@contextmanager
-def _whole_text_file(path: Path) -> Iterator[TextIO]:
-    """Open a file that appears under its name only when it has been written whole."""
-    with ExitStack() as stack:
-        try:
-            part = stack.enter_context(replacing(path))
-        except OSError as error:
-            raise TrivecError(f"{path} cannot be written: {error.strerror or error}") from error
-        yield stack.enter_context(part.open("w", encoding="utf-8"))

@@ -16,6 +16,7 @@ from trivec.checkpoint.fingerprint import model_fingerprint
 from trivec.checkpoint.tokenizer import M3Tokenizer
 from trivec.encoding import EncodingSettings, encode_windows, joined, texts_of, warn_of_truncation
 from trivec.engines import Engine, Heads
+from trivec.engines.precisions import PRECISION_CHOICES
 from trivec.engines.selection import choose_engine, load_engine
 from trivec.errors import MissingHeadError, TrivecError
 from trivec.handles import LoadArguments, loaded_again
@@ -30,15 +31,13 @@ if TYPE_CHECKING:
 
     from trivec.vectors import kinds
 
-PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
-
 
 class M3Model:
     """A BGE-M3-shaped model, ready to encode. Make one with `M3Model.load`; safe to use from several threads.
 
     Attributes:
         name: What it was loaded as: a folder or hub id.
-        precision: What the encoder computes in: "fp32", "fp16", "bf16" or "int8".
+        precision: What the encoder computes in, "auto" decided.
         max_length: Most tokens of a text that are read, unless a call says otherwise.
         tokenizer: The model's tokenizer.
         checkpoint: The opened model folder.
@@ -124,8 +123,8 @@ class M3Model:
         """
         if not isinstance(name_or_path, (str, os.PathLike)) or not os.fspath(name_or_path):
             raise TypeError(f"model name {name_or_path!r:.60} must be a folder or a hub id")
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision={precision!r} is not one of {', '.join(map(repr, PRECISIONS))}")
+        if precision not in PRECISION_CHOICES:
+            raise ValueError(f"precision={precision!r} is not one of {', '.join(map(repr, PRECISION_CHOICES))}")
         if num_threads is not None:
             num_threads = whole_number("num_threads", num_threads)
         use_cache = switch("use_cache", use_cache)

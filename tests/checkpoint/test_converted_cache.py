@@ -186,7 +186,7 @@ def test_a_conversion_that_fails_leaves_nothing(
     def convert() -> Tensors:
         tensors = to_bfloat16(source)
         yield next(tensors)
-        assert list(load.cache.folder.rglob("*.partial"))
+        assert list(load.cache.folder.rglob("*.part"))
         raise error
 
     with pytest.raises(error):
@@ -313,12 +313,12 @@ def test_what_a_killed_process_leaves_is_cleaned_up(load: Loading, model: Path, 
     cleared = load.cache.clear()
     assert cleared.freed > 0
     assert cleared.being_written == 1
-    assert len(list(load.cache.folder.rglob("*.partial"))) == 1
+    assert len(list(load.cache.folder.rglob("*.part"))) == 1
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert len(list(load.cache.folder.rglob("*.partial"))) == 1
+    assert len(list(load.cache.folder.rglob("*.part"))) == 1
     load(model, "int8")  # any conversion cleans up, not only of the same
-    assert not list(load.cache.folder.rglob("*.partial"))
+    assert not list(load.cache.folder.rglob("*.part"))
     assert [entry.precision for entry in load.cache.entries()] == ["int8"]
     load(model)
     assert load.conversions == 3

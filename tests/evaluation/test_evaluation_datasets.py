@@ -129,14 +129,16 @@ def test_shared_training_files_parse():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"query": "a", "pos": ["b"]}\n{"query": ', "pairs.jsonl:2: not JSON lines"),
-        (b'{"query": "a", "pos": ["b"]}\n["a", "b"]\n', "pairs.jsonl:2: expected a JSON object, found list"),
+        (b'{"query": "a", "pos": ["b"]}\n{"query": ', "pairs.jsonl:2: not JSON: Expecting value at column 11"),
+        (b'{"query": "a", "pos": ["b"]}\n["a", "b"]\n', "pairs.jsonl:2: a list, not a JSON object"),
         (b'{"query": "a", "pos": ["b"]}\n\n{"query": "a"}\n', "pairs.jsonl:3: 'pos' is missing or empty"),
         (b'{"pos": ["b"]}\n', "pairs.jsonl:1: 'query' is missing or empty"),
         (b'{"query": "a", "pos": ["b", 3]}\n', "pairs.jsonl:1: 'pos' must be a text or a list of texts"),
-        (b'{"query": "a", "pos": "b"}\n{"query": "\xff", "pos": "b"}\n', "pairs.jsonl:2: not JSON lines in UTF-8"),
+        (b'{"query": "a", "pos": "b"}\n{"query": "\xff", "pos": "b"}\n', "pairs.jsonl:2: byte 0xff is not UTF-8"),
         (b'{"query": "a", "pos": "b", "queries_x": [["de"]]}\n', "pairs.jsonl:1: 'queries_x' must hold"),
         (b"\n", "pairs.jsonl: no pairs in it"),
+        (b'{"query": ' + b"[" * 100_000, "pairs.jsonl:1: lists or objects are nested too deeply"),
+        (b'{"query": "a", "query": "b", "pos": "c"}', "pairs.jsonl:1: it names the field 'query' twice"),
     ],
 )
 def test_a_damaged_pair_file_is_named_with_its_line(tmp_path: Path, content: bytes, message: str):

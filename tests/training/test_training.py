@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,6 +120,30 @@ def test_padding_does_not_change_the_loss(tiny_checkpoint: Path):
 def test_trainable_model_gives_the_inference_engines_vectors(tiny_checkpoint: Path):
     worst = check_model_folder(load_trainable(tiny_checkpoint), tiny_checkpoint, ["a boat on a lake", "", "船在湖上"])
     assert worst < 1e-5
+
+
+def test_training_leaves_out_the_ids_that_the_tokenizer_says_have_no_weight(tiny_checkpoint: Path, tmp_path: Path):
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "other")
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    pieces = content["model"]["vocab"]
+    word = next(i for i, (piece, _) in enumerate(pieces) if piece == "▁boat" or (i > 3 and piece == "▁the"))
+    pieces[3], pieces[word] = pieces[word], pieces[3]  # <unk> and a word change places
+    content["model"]["unk_id"] = word
+    next(token for token in content["added_tokens"] if token["content"] == "<unk>")["id"] = word
+    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    tokenizer = M3Tokenizer(folder / "tokenizer.json")
+    text = f"{pieces[3][0][1:]} 字 \ue000"
+    ids = tokenizer.encode_batch([text], 16).token_ids[0].tolist()
+    assert {3, word} <= set(ids)
+    model = load_trainable(folder)
+    torch.nn.init.constant_(model.sparse_linear.bias, 1.0)  # so that every token would have some
+    with torch.no_grad():
+        weights = model(torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.int64)).weights[0]
+    assert [token_id for token_id, weight in zip(ids, weights, strict=True) if weight == 0] == [
+        token_id for token_id in ids if token_id in tokenizer.unused_ids
+    ]
+    write_model_folder(model, tmp_path / "out", folder)
+    assert check_model_folder(model, tmp_path / "out", [text]) < 1e-5
 
 
 def test_a_resumed_run_ends_with_the_same_bits(tiny_checkpoint: Path, tmp_path: Path):
@@ -322,7 +347,7 @@ def test_teacher_scores_and_hard_negatives_reach_the_batch(tmp_path: Path, token
         ('{"query": "a", "pos": []}', "at least one"),
         ('{"query": "a", "pos": ["b"], "pos_scores": [1, 2]}', "2 numbers for 1 texts"),
         ('{"query": "a", "pos": ["b"], "pos_scores": [NaN]}', "`pos_scores` holds nan"),
-        ('["a", "b"]', "a list, not an object"),
+        ('["a", "b"]', "a list, not a JSON object"),
         ("{broken", "bad.jsonl:1: "),
         ("", "no examples"),
     ],

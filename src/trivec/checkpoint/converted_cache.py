@@ -39,6 +39,7 @@ from trivec.checkpoint.tensors import StoredTensor
 from trivec.errors import CheckpointError
 from trivec.support.cache_folder import default_cache_folder
 from trivec.support.caller import level_of_the_caller
+from trivec.support.part_files import remove_leftovers, replacing
 
 _ENTRY_FOLDER = re.compile(r"[0-9a-f]{32}-[a-z0-9]+")
 _logger = logging.getLogger(__name__)
@@ -119,7 +120,8 @@ class ConvertedCache:
         if stored is not None:
             return stored
         try:
-            self._delete_leftovers()
+            for entry in self._entry_folders():
+                remove_leftovers(entry / path.name)
             with self._lock(path.parent):
                 # Whoever held the lock may have done the work.
                 return self._load(path) or self._convert(path, source, precision, convert)
@@ -195,23 +197,14 @@ class ConvertedCache:
             "version": __version__,
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
-        partial = path.with_suffix(".partial")
         try:
-            write_safetensors(partial, convert(), metadata)
-            partial.replace(path)
+            with replacing(path) as part:
+                write_safetensors(part, convert(), metadata)
             path.with_suffix(".sha256").write_text(self._checksum(path), encoding="utf-8")
             return read_safetensors(path)
         except BaseException:
             shutil.rmtree(path.parent, ignore_errors=True)
             raise
-
-    def _delete_leftovers(self) -> None:
-        """Delete what processes that were killed had begun to write; what is being written is locked."""
-        for folder in self._entry_folders():
-            if any(folder.glob("*.partial")):
-                with suppress(Timeout), self._lock(folder, timeout=0):
-                    for partial in folder.glob("*.partial"):
-                        partial.unlink()
 
     def _content(self, source: Checkpoint) -> str:
         """Name what the converted tensors depend on; the tokenizer is what int8 measures activations with."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trivec.engines.precisions import PRECISIONS
+
 if TYPE_CHECKING:
     from trivec.model import M3Model
 
@@ -53,8 +55,8 @@ class Engine(str, Enum):
 PrecisionOption = Annotated[
     Precision,
     typer.Option(
-        help="fp32 (exact), bf16 or fp16 (fast; fp16 on GPUs), int8 (fastest on CPUs, least exact), "
-        "or auto: bf16 where the processor or GPU has it.",
+        help=", ".join(f"{name} ({precision.meaning})" for name, precision in PRECISIONS.items())
+        + ", or auto: bf16 where the processor or GPU has it.",
         rich_help_panel="Model",
     ),
 ]

@@ -12,7 +12,8 @@ from typing import Any
 from trivec.documents.bad_records import BadRecord
 from trivec.documents.document import Document, content_id
 from trivec.documents.finding import STDIN, SourceFile
-from trivec.documents.records import Record, Unreadable, kind_of
+from trivec.documents.records import Record, Unreadable
+from trivec.support.jsonl import kind_of
 
 _lone_surrogate = re.compile("[\ud800-\udfff]")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trivec.documents.records import Record, Unreadable, UnusableFileError, repeated_name
-from trivec.errors import MissingExtraError
+from trivec.support.extras import require
 
 _ROWS_AT_ONCE = 1024
 
@@ -64,11 +64,7 @@ def _record(row: Any) -> Record:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[Any]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise MissingExtraError("parquet", "pyarrow") from error
+    pa, pq = require("pyarrow"), require("pyarrow.parquet")
     try:
         with pq.ParquetFile(file) as parquet:
             yield parquet

@@ -7,13 +7,13 @@ nothing about which fields matter.
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from trivec.documents.decoding import NUL, wrong_byte
+from trivec.support.jsonl import json_object
 
 # The csv module refuses fields beyond 131,072 characters by default, which scraped pages reach.
 _CSV_FIELD_LIMIT = 2**31 - 1
@@ -67,27 +67,9 @@ def _json_object(line: str, encoding: str | None) -> Record:
     if wrong := wrong_byte(line, encoding):
         return Unreadable(wrong, raw)
     try:
-        record = json.loads(line, object_pairs_hook=_without_repetition)
-    except json.JSONDecodeError as error:
-        return Unreadable(f"not JSON: {error.msg} at column {error.colno}", raw)
-    except _RepeatedError as error:
-        return Unreadable(f"it names the field {error.args[0]!r} twice: rename or remove one", raw)
-    except ValueError:  # the only other one: Python reads integers of at most 4,300 digits
-        return Unreadable("an integer has too many digits: put it in quotes", raw)
-    except RecursionError:
-        return Unreadable("lists or objects are nested too deeply", raw)
-    return record if isinstance(record, dict) else Unreadable(f"{kind_of(record)}, not a JSON object", raw)
-
-
-class _RepeatedError(Exception):
-    """A field that an object has twice, of which JSON's readers keep the last."""
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise _RepeatedError(repeated_name(name for name, _ in pairs))
-    return found
+        return json_object(line)
+    except ValueError as error:
+        return Unreadable(str(error), raw)
 
 
 def read_csv(lines: Iterable[str], encoding: str | None, delimiter: str) -> Iterator[tuple[int, Record]]:
@@ -184,8 +166,3 @@ def repeated_name(names: Iterable[str]) -> str | None:
             return name
         seen.add(name)
     return None
-
-
-def kind_of(value: object) -> str:
-    """Return what a value is, for messages."""
-    return "null" if value is None else f"a {type(value).__name__}"

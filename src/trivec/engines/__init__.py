@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:  # so that the command line can read `precisions` without waiting for either
+    import numpy as np
+    import numpy.typing as npt
 
-from trivec.vectors.sparse import SparseMatrix
+    from trivec.vectors.sparse import SparseMatrix
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Engine(Protocol):
     """What the model asks of an engine. `encode` may be called from several threads at once."""
 
     precision: str
-    """What the encoder computes in: "fp32", "fp16", "bf16" or "int8"."""
+    """What the encoder computes in, out of `precisions.PRECISIONS`."""
 
     def encode(
         self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads, max_batch_tokens: int | None

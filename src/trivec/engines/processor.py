@@ -15,6 +15,7 @@ from pathlib import Path
 
 from trivec.engines.native.library import why_missing
 from trivec.engines.openvino.runtime import core
+from trivec.engines.precisions import check_engine_has
 from trivec.errors import DeviceError
 
 PROCESSOR_CLASS = "TRIVEC_PROCESSOR_CLASS"
@@ -36,8 +37,8 @@ class CpuChoice:
     """How this processor computes.
 
     Attributes:
-        engine: "openvino" or "native".
-        precision: "fp32", "bf16" or "int8".
+        engine: Out of `precisions.CPU_ENGINES`.
+        precision: One that it computes in.
         because: Why that precision.
         engine_because: Why that engine.
     """
@@ -56,18 +57,17 @@ def choose_for_cpu(precision: str, engine: str = "auto") -> CpuChoice:
     OpenVINO's is slower than its float32 there, for fp32 because it is the faster of two exact ones.
 
     Args:
-        precision: "auto", "fp32", "bf16" or "int8".
-        engine: "auto", "openvino" or "native".
+        precision: Out of `precisions.PRECISION_CHOICES`.
+        engine: "auto", or out of `precisions.CPU_ENGINES`.
 
     Raises:
         DeviceError: The processor, or the engine asked for, cannot compute in that precision.
     """
     if engine == "native" and (missing := missing_for_native()):
         raise DeviceError(f'engine="native" is not to be had: {missing}')
+    check_engine_has(precision, engine)
     if precision == "int8":
         return _choose_for_int8(engine)
-    if precision == "bf16" and engine == "native":
-        raise DeviceError('precision="bf16": the native engine computes in "fp32" and "int8"')
     if precision == "bf16" and not has_bf16():
         raise DeviceError(
             'precision="bf16" needs a processor with AMX or AVX512-BF16, which this one lacks: use "fp32" or "auto"'

@@ -8,15 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
-from importlib.util import find_spec
 
 from trivec.checkpoint import Checkpoint
 from trivec.checkpoint.tokenizer import M3Tokenizer
 from trivec.engines import Engine
-from trivec.errors import DeviceError, MissingExtraError
+from trivec.engines.precisions import CPU_ENGINES, ENGINES
+from trivec.errors import DeviceError
+from trivec.support.extras import require
 
-ENGINES = ("auto", "openvino", "native", "torch")
-_ON_CPU = ("openvino", "native")
 _DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 
 
@@ -24,13 +23,13 @@ def choose_engine(engine: str, device: str | Sequence[str] | None) -> tuple[str,
     """Decide which engine is meant, and make sure that its devices are there.
 
     Args:
-        engine: "auto", "openvino", "native" or "torch". "auto" is torch on anything but the CPU, and on the CPU stays
-            "auto": which of the two it is there depends on the precision (`processor.choose_for_cpu`).
+        engine: Out of `ENGINES`. "auto" is torch on anything but the CPU, and on the CPU stays "auto": which of the two
+            it is there depends on the precision (`processor.choose_for_cpu`).
         device: A device's name, several of them, or None for the engine's own choice: the CPU, but for "torch" the
             first GPU if there is one.
 
     Returns:
-        "auto", "openvino", "native" or "torch", and the names of at least one device.
+        One of `ENGINES`, and the names of at least one device.
 
     Raises:
         ValueError: There is no such engine.
@@ -44,13 +43,12 @@ def choose_engine(engine: str, device: str | Sequence[str] | None) -> tuple[str,
     for name, wanted in zip(names, given, strict=True):
         if not _DEVICE.fullmatch(name):
             raise DeviceError(f"device={wanted!r} is not to be had: give 'cpu', 'cuda', 'cuda:0' (a number) or 'mps'")
-        if engine in _ON_CPU and name != "cpu":
+        if engine in CPU_ENGINES and name != "cpu":
             called = "OpenVINO" if engine == "openvino" else engine
             raise DeviceError(f"device={wanted!r}: the {called} engine computes on 'cpu'; use engine=\"torch\"")
-    if engine in _ON_CPU or (engine == "auto" and set(names) <= {"cpu"}):
+    if engine in CPU_ENGINES or (engine == "auto" and set(names) <= {"cpu"}):
         return engine, ["cpu"]
-    if find_spec("torch") is None:
-        raise MissingExtraError("cuda", "torch")
+    require("torch", "cuda")
     from trivec.engines.pytorch.devices import devices_there, resolve_device
 
     return "torch", [str(resolve_device(name)) for name in names or devices_there()[:1]]
@@ -116,10 +114,6 @@ def _load_cpu_engine(
     num_threads: int | None,
     use_cache: bool,
 ) -> Engine:
-    if precision == "fp16":
-        raise DeviceError(
-            'precision="fp16" is for GPUs; the CPU computes in "fp32", "bf16" or "int8": give one, or "auto"'
-        )
     from trivec.checkpoint.converted_cache import ConvertedCache
     from trivec.engines.native.engine import NativeEngine
     from trivec.engines.openvino.engine import OpenVINOEngine

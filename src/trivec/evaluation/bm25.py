@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trivec.errors import MissingExtraError
 from trivec.search.exact import Rows, ScoredPairs
+from trivec.support.extras import require
 
 Tokens = list[list[str]]
 
@@ -49,10 +49,7 @@ def bm25_search(documents: Tokens, queries: Tokens, k: int, excluded: Rows) -> S
     Raises:
         MissingExtraError: bm25s is not installed.
     """
-    try:
-        import bm25s
-    except ImportError as error:
-        raise MissingExtraError("eval", "bm25s") from error
+    bm25s = require("bm25s")
     if not any(documents):
         return ScoredPairs.join([])
     index = bm25s.BM25()

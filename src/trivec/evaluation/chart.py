@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from trivec.errors import MissingExtraError, TrivecError
+from trivec.errors import TrivecError
 from trivec.evaluation.metrics import METRICS, Estimate
 from trivec.evaluation.report import EvaluationReport
+from trivec.support.extras import require
 
 
 def write_chart(report: EvaluationReport, path: str | Path, metric: str = METRICS[0]) -> None:
@@ -60,11 +61,7 @@ def check_chart_path(path: str | Path) -> None:
         MissingExtraError: matplotlib is not installed.
         TrivecError: The ending is not one of an image.
     """
-    try:
-        from matplotlib.backend_bases import FigureCanvasBase
-    except ImportError as error:
-        raise MissingExtraError("eval", "matplotlib") from error
-    formats = FigureCanvasBase.get_supported_filetypes()
+    formats = require("matplotlib.backend_bases", "eval").FigureCanvasBase.get_supported_filetypes()
     if Path(path).suffix[1:].lower() not in formats:
         raise TrivecError(f"{path}: a chart's name ends in one of {', '.join(sorted(formats))}")
 

@@ -17,13 +17,13 @@ Files may be gzip-compressed (`.jsonl.gz`). This module knows nothing of models 
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trivec.errors import TrivecError
+from trivec.support.jsonl import json_object
 
 Qrels = dict[str, dict[str, int]]
 
@@ -123,14 +123,10 @@ def read_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise DatasetError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
-                yield number, row
+                if line.strip():
+                    yield number, json_object(line)
     except (ValueError, EOFError, gzip.BadGzipFile) as error:
-        raise DatasetError(f"{path}:{max(number, 1)}: not JSON lines in UTF-8: {error}") from error
+        raise DatasetError(f"{path}:{max(number, 1)}: {error}") from error
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror or error}") from error
 

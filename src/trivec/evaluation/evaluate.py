@@ -6,12 +6,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from trivec.errors import MissingExtraError
 from trivec.evaluation.array_cache import ArrayCache, default_cache_folder
 from trivec.evaluation.datasets import RetrievalDataset
 from trivec.evaluation.encodings import Encoder
@@ -23,6 +21,7 @@ from trivec.model import M3Model
 from trivec.search.exact import Float32, ScoredPairs
 from trivec.search.fusion import FusionWeights, choose_weights
 from trivec.search.modes import EVALUATED_MODES as MODES
+from trivec.support.extras import require
 from trivec.vectors.embeddings import asked_for
 
 DEFAULT_BASELINE = "bm25-pieces"
@@ -157,8 +156,7 @@ def _searches(
     if not names:
         raise ValueError("no data set to evaluate on")
     for module in ("ir_measures", "bm25s"):  # not after hours of encoding
-        if find_spec(module) is None:
-            raise MissingExtraError("eval", module)
+        require(module)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f"two data sets are called {repeated[0]!r}: rename one of them")

@@ -9,7 +9,7 @@ from pathlib import Path
 from trivec.errors import CheckpointError, TrivecError
 from trivec.search.fusion import FusionWeights
 from trivec.support.arguments import checked_weights
-from trivec.support.part_files import replacing
+from trivec.support.part_files import cannot_write, replacing
 
 
 def checked_fusion_weights(weights: Sequence[float]) -> FusionWeights:
@@ -43,4 +43,4 @@ def store_fusion_weights(folder: str | Path, weights: Sequence[float]) -> None:
             part.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
             part.chmod(path.stat().st_mode & 0o777)
     except OSError as error:
-        raise TrivecError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise cannot_write(path, error) from error

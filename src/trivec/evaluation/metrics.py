@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trivec.errors import MissingExtraError
 from trivec.evaluation.datasets import Qrels
+from trivec.support.extras import require
 
 METRICS = ("nDCG@10", "Recall@100", "MRR@10", "R@1")
 """What every evaluation reports; the first is the one that fusion weights are chosen by."""
@@ -56,10 +56,7 @@ def per_query_metrics(
     Raises:
         MissingExtraError: ir-measures is not installed.
     """
-    try:
-        import ir_measures
-    except ImportError as error:
-        raise MissingExtraError("eval", "ir_measures") from error
+    ir_measures = require("ir_measures")
     # What each metric is to ir-measures, and the length at which rankings are cut before they are measured. RR of a
     # ranking of 10 is RR@10; asked for by that name, ir-measures computes it in Python, many times slower.
     measures = {

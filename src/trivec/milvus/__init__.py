@@ -9,13 +9,11 @@ Example:
     ...         print(hit.score, hit.text)
 """
 
-from trivec.errors import CollectionMismatchError, MilvusError, MissingExtraError
+from trivec.errors import CollectionMismatchError, MilvusError
+from trivec.support.extras import require
 
-try:
-    # Not `pymilvus` alone: without it, a namespace of that name is still there, for trivec's own import path.
-    import pymilvus.exceptions  # noqa: F401
-except ImportError as error:
-    raise MissingExtraError("milvus", "pymilvus") from error
+# Not `pymilvus` alone: without it, a namespace of that name is still there, for trivec's own import path.
+require("pymilvus.exceptions")
 
 from trivec.milvus import forked  # noqa: F401 -- what it sets up is all that is wanted
 from trivec.milvus.adding import Added

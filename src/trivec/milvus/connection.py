@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
-from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,8 +23,9 @@ import grpc
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
-from trivec.errors import MilvusError, MissingExtraError
+from trivec.errors import MilvusError
 from trivec.milvus import lite_server
+from trivec.support.extras import require
 from trivec.support.forks import ForkSafeLock
 
 _LITE_SUFFIX = ".db"
@@ -243,10 +243,7 @@ def credentials(uri: str) -> str:
 
 
 def _check_lite_path(path: Path) -> None:
-    try:
-        import_module("milvus_lite")
-    except ImportError as error:
-        raise MissingExtraError("milvus", "milvus-lite") from error
+    require("milvus_lite")
     if not path.absolute().parent.is_dir():
         raise MilvusError(f"cannot open {path}: the folder {path.absolute().parent} does not exist")
     # Where the application sets up no logging, Python would print Milvus Lite's tracebacks on stderr.

@@ -30,7 +30,7 @@ class ModelRecord:
     Attributes:
         name: What it was loaded as: a hub id, "nano", or the absolute path of a folder.
         fingerprint: `M3Model.fingerprint`, which any change of its content changes.
-        precision: What the first documents were computed in: "fp32", "bf16", "fp16" or "int8".
+        precision: What the first documents were computed in, see `M3Model.load`.
         unfinished: Whether its documents are only in part encoded with this model, as re-encoding them was interrupted.
     """
 

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from trivec.errors import TrivecError
+
 try:
     import fcntl
 except ImportError:  # not on Windows
@@ -44,13 +46,26 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def check_writable(path: Path) -> None:
-    """Make sure that a file can be made beside `path`, before the work whose result it is.
+    """Make sure that `path` can be written, before the work whose result it is.
 
     Raises:
-        OSError: it cannot.
+        TrivecError: It is a folder, or no file can be made beside it.
     """
-    with _part_file(path):
-        pass
+    if not path.absolute().parent.is_dir():
+        raise TrivecError(f"cannot write {path}: its folder does not exist")
+    if path.is_dir():
+        raise TrivecError(f"cannot write {path}: it is a folder")
+    try:
+        with _part_file(path):
+            pass
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> TrivecError:
+    """What to raise for an error of the system's that came up while `path` was written."""
+    # pyarrow puts a text of its own where the system's stands.
+    return TrivecError(f"cannot write {path}: {os.strerror(error.errno) if error.errno else error}")
 
 
 def remove_leftovers(path: Path) -> int:

@@ -6,9 +6,6 @@ trivec (and FlagEmbedding) loads like any other. Importing it needs torch; `triv
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from trivec.support.extras import require
 
-from trivec.errors import MissingExtraError
-
-if find_spec("torch") is None:
-    raise MissingExtraError("train", "torch")
+require("torch", "train")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -13,7 +12,8 @@ import torch
 from trivec.checkpoint import open_checkpoint
 from trivec.checkpoint.fingerprint import model_fingerprint
 from trivec.checkpoint.tokenizer import M3Tokenizer
-from trivec.errors import DeviceError, MissingExtraError
+from trivec.errors import DeviceError
+from trivec.support.extras import require
 from trivec.support.part_files import remove_leftovers
 from trivec.training.folder import (
     WEIGHTS,
@@ -86,8 +86,7 @@ def fine_tune(
         TrainingError: The run cannot go on, or `out` holds one with another model, other data or settings.
         ResultError: The written folder does not give the model's vectors.
     """
-    if find_spec("matplotlib") is None:  # better now than at the end of the run
-        raise MissingExtraError("train", "matplotlib")
+    require("matplotlib", "train")  # better now than at the end of the run
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"{out} is a file, where a folder for the result is wanted: name another")
     batches = batches or BatchSettings()

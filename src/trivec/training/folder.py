@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from trivec.checkpoint import open_checkpoint
+from trivec.checkpoint.tokenizer import M3Tokenizer
 from trivec.errors import TrivecError
 from trivec.model import M3Model
 from trivec.support.part_files import replacing
@@ -50,6 +51,7 @@ def load_trainable(name_or_path: str | Path, heads: Sequence[str] = HEADS) -> Tr
     checkpoint = open_checkpoint(name_or_path)
     model = TrainableM3(
         checkpoint.config,
+        M3Tokenizer(checkpoint.tokenizer_file).unused_ids,
         sparse="sparse" in heads or checkpoint.sparse_linear is not None,
         colbert="colbert" in heads or checkpoint.colbert_linear is not None,
     )

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from trivec.training.batches import TokenBatch
 from trivec.training.losses import LossSettings, UnifiedLoss, unified_loss
-from trivec.training.m3 import UNWEIGHTED_TOKENS, Representations, TrainableM3, pad_token_ids
+from trivec.training.m3 import Representations, TrainableM3, pad_token_ids
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def backward(
         for (token_ids, mask), cached in zip(padded, leaves, strict=True):
             for rows in _part_rows(len(token_ids), part_size):
                 _backward_part(model, token_ids[rows], mask[rows], cached, rows, autocast)
-    share, spread = _lexical_figures(queries, passages) if "sparse" in settings.heads else (None, None)
+    share, spread = _lexical_figures(model, queries, passages) if "sparse" in settings.heads else (None, None)
     return BatchResult(loss.total.item(), loss.parts, share, spread)
 
 
@@ -143,10 +143,10 @@ def _backward_part(
     torch.autograd.backward(outputs, gradients)
 
 
-def _lexical_figures(queries: Representations, passages: Representations) -> tuple[float, float]:
+def _lexical_figures(model: TrainableM3, queries: Representations, passages: Representations) -> tuple[float, float]:
     """Share of the tokens whose lexical weight is not zero, and the relative spread of those weights."""
     weights = [
-        side.weights.detach()[(side.mask == 1) & (side.token_ids > max(UNWEIGHTED_TOKENS))]
+        side.weights.detach()[(side.mask == 1) & model.can_have_weight(side.token_ids)]
         for side in (queries, passages)
         if side.weights is not None
     ]

@@ -7,7 +7,6 @@ them, so memory does not grow with the data. A batch comes from one file and hol
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from trivec.checkpoint.tokenizer import M3Tokenizer
 from trivec.errors import TrivecError
+from trivec.support.jsonl import json_object
 from trivec.training.batches import TokenBatch
 
 # Batches are cut from runs of so many batches' lines, sorted by length: near-equal lengths, still shuffled.
@@ -236,7 +236,7 @@ def _group(example: Example, size: int, rng: np.random.Generator) -> tuple[list[
 
 def _parsed(line: bytes, place: str) -> Example:
     try:
-        return _example(json.loads(line))
+        return _example(json_object(line))
     except (ValueError, TypeError) as error:
         raise DataError(
             f"{place}: {error}. A line must be a JSON object with `query` (text), `pos` (list of texts) and, if you "
@@ -244,9 +244,7 @@ def _parsed(line: bytes, place: str) -> Example:
         ) from error
 
 
-def _example(record: Any) -> Example:
-    if not isinstance(record, dict):
-        raise TypeError(f"it holds a {type(record).__name__}, not an object")
+def _example(record: dict[str, Any]) -> Example:
     if missing := [name for name in ("query", "pos") if name not in record]:
         raise ValueError(f"it lacks `{missing[0]}`")
     query, pos, neg = record["query"], record["pos"], record.get("neg") or []

@@ -6,6 +6,7 @@ optimised in `losses.py`, files in `folder.py`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +15,6 @@ from torch.nn import functional
 
 from trivec.checkpoint import M3Config
 from trivec.training.encoder import XLMREncoder
-
-# <s>, <pad>, </s> and <unk> of the XLM-R layout carry no lexical weight.
-UNWEIGHTED_TOKENS = (0, 1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -48,13 +46,17 @@ class TrainableM3(nn.Module):
 
     Args:
         config: Sizes of the encoder.
+        unused_ids: Token ids without a lexical weight, the tokenizer's own list (`M3Tokenizer.unused_ids`).
         sparse: Whether it has a sparse head.
         colbert: Whether it has a ColBERT head.
     """
 
-    def __init__(self, config: M3Config, *, sparse: bool = True, colbert: bool = True) -> None:
+    def __init__(
+        self, config: M3Config, unused_ids: Sequence[int], *, sparse: bool = True, colbert: bool = True
+    ) -> None:
         super().__init__()
         self.config = config
+        self.register_buffer("_unused_ids", torch.tensor(unused_ids), persistent=False)
         self.encoder = XLMREncoder(config)
         self.sparse_linear = nn.Linear(config.hidden_size, 1) if sparse else None
         self.colbert_linear = nn.Linear(config.hidden_size, config.hidden_size) if colbert else None
@@ -72,16 +74,15 @@ class TrainableM3(nn.Module):
         hidden = self.encoder(token_ids, mask)
         weights = vectors = None
         if self.sparse_linear is not None:
-            weights = torch.relu(self.sparse_linear(hidden)).squeeze(-1).float() * _weighted_tokens(token_ids)
+            weights = torch.relu(self.sparse_linear(hidden)).squeeze(-1).float() * self.can_have_weight(token_ids)
         if self.colbert_linear is not None:
             vectors = functional.normalize(self.colbert_linear(hidden[:, 1:]).float(), dim=-1)
         dense = functional.normalize(hidden[:, 0].float(), dim=-1)
         return Representations(token_ids, mask, dense, weights, vectors)
 
-
-def _weighted_tokens(token_ids: Tensor) -> Tensor:
-    """1.0 where a token may carry lexical weight, else 0.0."""
-    return (token_ids > max(UNWEIGHTED_TOKENS)).float()
+    def can_have_weight(self, token_ids: Tensor) -> Tensor:
+        """Whether each token may carry lexical weight: bool, of the shape of `token_ids`."""
+        return torch.isin(token_ids, self._unused_ids, invert=True)
 
 
 def pad_token_ids(

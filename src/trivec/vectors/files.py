@@ -23,15 +23,15 @@ Kinds of vectors that were not computed are left out. This module knows nothing 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
-from trivec.errors import MissingExtraError, TrivecError
+from trivec.errors import TrivecError
 from trivec.support import part_files
+from trivec.support.extras import require
 from trivec.vectors.embeddings import M3Embedding
 from trivec.vectors.sparse import SparseMatrix, stack_rows
 
@@ -51,16 +51,9 @@ def check_path(path: Path) -> None:
     """
     if path.suffix not in SUFFIXES:
         raise TrivecError(f"{path} must end in {' or '.join(SUFFIXES)}")
-    if not path.absolute().parent.is_dir():
-        raise TrivecError(f"cannot write {path}: its folder does not exist")
-    if path.is_dir():
-        raise TrivecError(f"cannot write {path}: it is a folder")
+    part_files.check_writable(path)
     if path.suffix == ".parquet":
         _pyarrow()
-    try:
-        part_files.check_writable(path)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
 
 
 def save_vectors(
@@ -103,7 +96,7 @@ def save_vectors(
     except OSError as error:
         if error in of_the_source:
             raise
-        raise _cannot_write(path, error) from error
+        raise part_files.cannot_write(path, error) from error
 
 
 def write_json_lines(stream: TextIO, vectors: Iterable[tuple[str, M3Embedding]]) -> int:
@@ -132,12 +125,6 @@ def write_json_lines(stream: TextIO, vectors: Iterable[tuple[str, M3Embedding]])
 def _json_numbers(vector: np.ndarray[Any, Any]) -> str:
     """Return float32 numbers as JSON, ten times as fast as `json.dumps` of their shortest forms."""
     return f"[{', '.join(['%.9g'] * len(vector)) % tuple(vector.tolist())}]"
-
-
-def _cannot_write(path: Path, error: OSError) -> TrivecError:
-    # pyarrow puts a text of its own where the system's stands.
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    return TrivecError(f"cannot write {path}: {reason}")
 
 
 def _save_npz(path: Path, vectors: Iterable[tuple[str, M3Embedding]], dims: Mapping[str, int]) -> int:
@@ -233,9 +220,4 @@ def _ends(arrays: list[Any]) -> np.ndarray[Any, Any]:
 
 
 def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise MissingExtraError("parquet", "pyarrow") from error
-    return pa, pq
+    return require("pyarrow"), require("pyarrow.parquet")

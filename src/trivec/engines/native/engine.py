@@ -24,6 +24,7 @@ from trivec.engines.batching import plan_flat_batches
 from trivec.engines.encoder_weights import POSITIONS, TYPES, WORD_EMBEDDINGS, encoder_weights
 from trivec.engines.native.layout import EncoderLayout, HeadLayout, packed_weights
 from trivec.engines.native.library import Pool
+from trivec.engines.precisions import PRECISIONS
 from trivec.engines.processor import available_cores
 from trivec.engines.quantization import quantized_encoder_weights
 from trivec.engines.raw_outputs import RawOutputs, encoded_batch
@@ -54,7 +55,7 @@ class NativeEngine:
         Args:
             checkpoint: The opened model folder.
             tokenizer: Its tokenizer.
-            precision: "fp32" or "int8".
+            precision: One that this engine computes in.
             num_threads: Threads to compute with; every core if None.
             cache: Keeps the weights as converted to int8; None to convert them in memory each time.
         """
@@ -163,14 +164,15 @@ def _prepared_weights(
         return packed_weights(encoder_weights(checkpoint, precision))
 
     # In fp32 the order is made anew at each load: to keep it would double what the checkpoint takes on disk.
-    if cache is None or precision == "fp32":
+    kept_as = PRECISIONS[precision].converted_as.get("native")
+    if cache is None or kept_as is None:
         weights = {}
         for name, tensor in convert():
             weights[name] = tensor
             if name.endswith(".output.LayerNorm.bias"):  # so that no layer is in memory twice
                 release_pages(checkpoint.encoder.values())
         return weights
-    return cache.load_or_convert(checkpoint, "int8avx2", convert)
+    return cache.load_or_convert(checkpoint, kept_as, convert)
 
 
 _engines: weakref.WeakSet[NativeEngine] = weakref.WeakSet()

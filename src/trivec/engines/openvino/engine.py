@@ -22,6 +22,7 @@ from trivec.engines.batching import plan_batches
 from trivec.engines.encoder_weights import WORD_EMBEDDINGS, encoder_weights
 from trivec.engines.openvino.graph import encoder_graph, encoder_inputs, token_vectors_graph
 from trivec.engines.openvino.runtime import core, ov
+from trivec.engines.precisions import PRECISIONS
 from trivec.engines.processor import choose_for_cpu, has_bf16
 from trivec.engines.quantization import quantized_encoder_weights
 from trivec.engines.raw_outputs import RawOutputs, encoded_batch
@@ -30,8 +31,6 @@ from trivec.errors import TrivecError
 # Most tokens of a batch: with more, what the products hand on no longer fits the processor's caches. (Measured:
 # docs/performance.md.)
 MOST_TOKENS = 1024
-# The whole graph is written for its precision; the hint lets OpenVINO fuse bfloat16 further.
-_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
 class OpenVINOEngine:
@@ -50,7 +49,7 @@ class OpenVINOEngine:
         Args:
             checkpoint: The opened model folder.
             tokenizer: Its tokenizer.
-            precision: "auto", "fp32", "bf16" or "int8".
+            precision: "auto", or one that this engine computes in.
             num_threads: Threads to compute with; every core if None.
             cache: Keeps the weights as converted to bf16 or int8; None to convert them in memory each time.
 
@@ -167,7 +166,8 @@ class OpenVINOEngine:
             self._weights = {}
 
     def _compile(self, graph: ov.Model, precision: str) -> Any:
-        properties = self._properties | {"INFERENCE_PRECISION_HINT": _HINTS[precision]}
+        # The whole graph is written for its precision; the hint lets OpenVINO fuse bfloat16 further.
+        properties = self._properties | {"INFERENCE_PRECISION_HINT": PRECISIONS[precision].openvino_type}
         return core().compile_model(graph, "CPU", properties).create_infer_request()
 
 
@@ -183,7 +183,7 @@ def _prepared_weights(
             return quantized_encoder_weights(checkpoint, tokenizer, properties)
         return encoder_weights(checkpoint, precision)
 
-    # In fp32 the checkpoint itself is what is computed with.
-    if cache is None or precision == "fp32":
+    kept_as = PRECISIONS[precision].converted_as.get("openvino")
+    if cache is None or kept_as is None:  # in fp32 the checkpoint itself is what is computed with
         return dict(convert())
-    return cache.load_or_convert(checkpoint, precision, convert)
+    return cache.load_or_convert(checkpoint, kept_as, convert)

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import torch
 
+from trivec.engines.precisions import PRECISIONS, check_engine_has, computed_by
 from trivec.errors import DeviceError
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES = {name: getattr(torch, PRECISIONS[name].torch_dtype) for name in computed_by(["torch"])}
 # From this compute capability on (A100), GPUs multiply bfloat16 natively, and torch's flash attention runs.
 _AMPERE = (8, 0)
 # Torch before this gives wrong numbers on "mps": attention over transposed tensors, broadcast masks, sorts of int64.
@@ -49,7 +50,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(wanted: str, device: torch.device) -> str:
-    """What `wanted` ("auto", "fp32", "fp16" or "bf16") means on a device.
+    """What `wanted` ("auto", or one of `DTYPES`) means on a device.
 
     "auto" is bf16 on a GPU that multiplies it natively, fp16 on an older one, and fp32 on "cpu" and "mps".
 
@@ -59,11 +60,7 @@ def resolve_precision(wanted: str, device: torch.device) -> str:
     has_bf16 = device.type != "cuda" or is_ampere(device)
     if wanted == "auto":
         return "fp32" if device.type != "cuda" else "bf16" if has_bf16 else "fp16"
-    if wanted not in DTYPES:
-        raise DeviceError(
-            f"precision={wanted!r} is not to be had on {str(device)!r}: the torch engine computes in "
-            f"{', '.join(map(repr, DTYPES))}"
-        )
+    check_engine_has(wanted, "torch")
     if wanted == "bf16" and not has_bf16:
         raise DeviceError(
             f'precision="bf16" needs a GPU of compute capability 8.0, {torch.cuda.get_device_name(device)} has less: '

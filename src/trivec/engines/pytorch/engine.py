@@ -86,7 +86,7 @@ class TorchEngine:
         Args:
             checkpoint: The opened model folder.
             device: "cuda:n", "mps" or "cpu", one that is there.
-            precision: "fp32", "fp16" or "bf16", one that the device computes in.
+            precision: Out of `DTYPES`, one that the device computes in.
             vocabulary_size: Columns of a sparse vector.
             unused_ids: Token ids without a lexical weight.
 
