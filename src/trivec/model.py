@@ -19,9 +19,9 @@ from trivec.engines import Engine, Heads
 from trivec.engines.precisions import PRECISION_CHOICES
 from trivec.engines.selection import choose_engine, load_engine
 from trivec.errors import MissingHeadError, TrivecError
-from trivec.handles import LoadArguments, loaded_again
 from trivec.support.arguments import checked_pairs, checked_texts, switch, whole_number
 from trivec.support.forks import PerProcess, no_fork_meanwhile, refuse_in_child
+from trivec.support.handles import LoadArguments, loaded_again
 from trivec.vectors.embeddings import FloatArray, M3Embedding, M3Embeddings
 from trivec.vectors.scoring import colbert_score, combined_scores, dense_score, lexical_score
 from trivec.vectors.sparse import SparseMatrix, weights_by_id
@@ -43,7 +43,7 @@ class M3Model:
         checkpoint: The opened model folder.
         closed: Whether `close` was called.
 
-    Pickling keeps the name and the arguments of `load`, not the weights: see `trivec.handles`. Copying gives the model
+    Pickling keeps the name and the arguments of `load`, not the weights: see `trivec.support.handles`. Copying gives the model
     itself. A forked child loads the weights anew when it first encodes.
     """
 
@@ -141,7 +141,10 @@ class M3Model:
         return cls(checkpoint, tokenizer, arguments, limit if max_length is None else max_length, kind == "torch")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return loaded_again, (self._arguments.for_another_process(),)
+        return loaded_again, (
+            M3Model.load,
+            self._arguments.for_another_process(),
+        )
 
     def __copy__(self) -> M3Model:
         return self

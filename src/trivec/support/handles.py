@@ -6,18 +6,15 @@ hub. The model unpickled last stays loaded, since such programs send it along wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from trivec.support.forks import ForkSafeLock
 
-if TYPE_CHECKING:
-    from trivec.model import M3Model
-
 _lock = ForkSafeLock()
-_last: dict[str, M3Model] = {}
+_last: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -41,14 +38,12 @@ class LoadArguments:
         return replace(self, name_or_path=folder.absolute()) if folder.is_dir() else self
 
 
-def loaded_again(arguments: LoadArguments) -> M3Model:
+def loaded_again(load: Callable[..., Any], arguments: LoadArguments) -> Any:
     """Load a model that was pickled, or return the one that this process unpickled last if it is that.
 
     Raises:
-        TrivecError: As by `M3Model.load`, for instance where the folder is not on this machine.
+        TrivecError: As by `load`, `M3Model`'s, for instance where the folder is not on this machine.
     """
-    from trivec.model import M3Model
-
     folder = Path(arguments.name_or_path)
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     key = repr((arguments, [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]))
@@ -56,5 +51,5 @@ def loaded_again(arguments: LoadArguments) -> M3Model:
         model = _last.get(key)
         if model is None or model.closed:
             _last.clear()
-            model = _last[key] = M3Model.load(**vars(arguments))
+            model = _last[key] = load(**vars(arguments))
         return model
