@@ -97,20 +97,25 @@ def texts_of(windows: Iterable[M3Embeddings], max_length: int) -> Iterator[M3Emb
     warn_of_truncation(truncated, seen, max_length)
 
 
-def joined(windows: Sequence[M3Embeddings], heads: Heads, dense_dim: int, vocabulary_size: int) -> M3Embeddings:
-    """Put windows, or none at all, into one; the sizes are those of the vectors."""
-    if windows:
-        starts = accumulate((len(window) for window in windows), initial=0)
-        return M3Embeddings(
-            dense=np.concatenate([w.dense for w in windows if w.dense is not None]) if heads.dense else None,
-            sparse=stack_rows([w.sparse for w in windows if w.sparse is not None]) if heads.sparse else None,
-            colbert_vecs=[v for w in windows for v in w.colbert_vecs or ()] if heads.colbert else None,
-            cut=frozenset(start + i for start, window in zip(starts, windows, strict=False) for i in window.cut),
-        )
+def empty_embeddings(heads: Heads, dense_dim: int, vocabulary_size: int) -> M3Embeddings:
+    """The vectors of no text at all, in the shapes that some texts would have."""
     return M3Embeddings(
         dense=np.empty((0, dense_dim), np.float32) if heads.dense else None,
         sparse=SparseMatrix((0, vocabulary_size), dtype=np.float32) if heads.sparse else None,
         colbert_vecs=[] if heads.colbert else None,
+    )
+
+
+def join_windows(windows: Sequence[M3Embeddings]) -> M3Embeddings:
+    """The vectors of windows, at least one, as those of one."""
+    dense = [window.dense for window in windows if window.dense is not None]
+    sparse = [window.sparse for window in windows if window.sparse is not None]
+    starts = accumulate(map(len, windows), initial=0)
+    return M3Embeddings(
+        dense=np.concatenate(dense) if dense else None,
+        sparse=stack_rows(sparse) if sparse else None,
+        colbert_vecs=[vectors for window in windows for vectors in window.colbert_vecs or ()] or None,
+        cut=frozenset(start + i for start, window in zip(starts, windows, strict=False) for i in window.cut),
     )
 
 
@@ -227,7 +232,7 @@ def _encode_window(
     position = np.argsort(np.concatenate(batches))  # where text i lies in the batches laid end to end
     dense = [batch.dense for batch in encoded if batch.dense is not None]
     sparse = [batch.sparse for batch in encoded if batch.sparse is not None]
-    colbert = [vectors for batch in encoded if batch.colbert_vecs is not None for vectors in batch.colbert_vecs]
+    colbert = [vectors for batch in encoded for vectors in batch.colbert_vecs or ()]
     return M3Embeddings(
         dense=np.concatenate(dense)[position] if dense else None,
         sparse=stack_rows(sparse)[position] if sparse else None,

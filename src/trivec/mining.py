@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -117,7 +118,7 @@ def mine_negatives(
         listed.update(dict.fromkeys((*question.positives, *question.negatives)))
         total += 1
     rule = _Rule(negatives, first, last, margin, seed)
-    tally = _Tally()
+    tally: Counter[str] = Counter()
     with (
         tempfile.TemporaryDirectory(prefix="trivec-") as folder,
         replacing(Path(output)) as part,
@@ -134,7 +135,7 @@ def mine_negatives(
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 bar.update(len(batch))
         scorer.warn()
-    return Mined(tally.queries, tally.negatives, tally.short, tally.too_close)
+    return Mined(tally["queries"], tally["negatives"], tally["short"], tally["too_close"])
 
 
 @dataclass(frozen=True)
@@ -158,14 +159,6 @@ class _Rule:
             return list(hits)
         chosen = np.random.default_rng((self.seed, number)).choice(len(hits), self.count, replace=False)
         return [hits[i] for i in sorted(chosen.tolist())]
-
-
-@dataclass
-class _Tally:
-    queries: int = 0
-    negatives: int = 0
-    short: int = 0
-    too_close: int = 0
 
 
 class _Scorer:
@@ -211,7 +204,7 @@ class _Scorer:
 
 
 def _mined_rows(
-    collection: M3Collection, scorer: _Scorer, batch: Sequence[_Question], rule: _Rule, tally: _Tally
+    collection: M3Collection, scorer: _Scorer, batch: Sequence[_Question], rule: _Rule, tally: Counter[str]
 ) -> Iterator[dict[str, Any]]:
     depth = rule.last + max(len(question.positives) for question in batch) + 1  # positives and the query itself
     found = collection.search(
@@ -240,11 +233,11 @@ def _mined_rows(
         ranked = [hit for hit in hits if _plain(hit.text) not in known][rule.first - 1 : rule.last]
         listed = {_plain(text) for text in question.negatives}
         far = [hit for hit in ranked if hit.score <= ceiling]
-        drawn = rule.draw([hit for hit in far if _plain(hit.text) not in listed], tally.queries)
-        tally.queries += 1
-        tally.negatives += len(drawn)
-        tally.short += len(drawn) < rule.count
-        tally.too_close += len(ranked) - len(far)
+        drawn = rule.draw([hit for hit in far if _plain(hit.text) not in listed], tally["queries"])
+        tally["queries"] += 1
+        tally["negatives"] += len(drawn)
+        tally["short"] += len(drawn) < rule.count
+        tally["too_close"] += len(ranked) - len(far)
         yield {
             "query": question.query,
             "pos": question.positives,

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, overload
 from trivec.checkpoint import Checkpoint, M3Config, open_checkpoint
 from trivec.checkpoint.fingerprint import model_fingerprint
 from trivec.checkpoint.tokenizer import M3Tokenizer
-from trivec.encoding import EncodingSettings, encode_windows, joined, texts_of, warn_of_truncation
+from trivec.encoding import (
+    EncodingSettings,
+    empty_embeddings,
+    encode_windows,
+    join_windows,
+    texts_of,
+    warn_of_truncation,
+)
 from trivec.engines import Engine, Heads
 from trivec.engines.precisions import PRECISION_CHOICES
 from trivec.engines.selection import choose_engine, load_engine
@@ -52,11 +59,11 @@ class M3Model:
     colbert_score = staticmethod(colbert_score)
 
     def __init__(
-        self, checkpoint: Checkpoint, tokenizer: M3Tokenizer, arguments: LoadArguments, max_length: int, on_torch: bool
+        self, checkpoint: Checkpoint, tokenizer: M3Tokenizer, arguments: LoadArguments, on_torch: bool
     ) -> None:
         self.name = str(arguments.name_or_path)
         self.tokenizer = tokenizer
-        self.max_length = max_length
+        self.max_length = arguments.max_length or checkpoint.config.max_length
         self.checkpoint = checkpoint
         self.closed = False
         self._arguments = arguments
@@ -133,12 +140,10 @@ class M3Model:
         checkpoint = open_checkpoint(name_or_path, cache_dir, revision, local_files_only)
         tokenizer = M3Tokenizer(checkpoint.tokenizer_file)
         tokenizer.check_fits(checkpoint.config.vocab_size, checkpoint.config.pad_token_id)
-        limit = checkpoint.config.max_length
         if max_length is not None:
-            max_length = _within("max_length", max_length, limit)
+            max_length = _within("max_length", max_length, checkpoint.config.max_length)
         asked = (name_or_path, device, engine, precision, max_length, cache_dir, revision, local_files_only)
-        arguments = LoadArguments(*asked, num_threads, use_cache)
-        return cls(checkpoint, tokenizer, arguments, limit if max_length is None else max_length, kind == "torch")
+        return cls(checkpoint, tokenizer, LoadArguments(*asked, num_threads, use_cache), on_torch=kind == "torch")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return loaded_again, (
@@ -444,7 +449,9 @@ class M3Model:
     def _encode(self, texts: Iterable[str], settings: EncodingSettings) -> M3Embeddings:
         checked = list(checked_texts(texts))
         windows = list(encode_windows(checked, len(checked), self.tokenizer, self._engine, settings))
-        return joined(windows, settings.heads, self.dim["dense"], self.dim["sparse"])
+        if not windows:
+            return empty_embeddings(settings.heads, self.dim["dense"], self.dim["sparse"])
+        return join_windows(windows)
 
 
 def encode_without_warning(model: M3Model, texts: Iterable[str], **options: Unpack[kinds.Unknown]) -> M3Embeddings:
