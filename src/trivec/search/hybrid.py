@@ -147,12 +147,5 @@ def _fused(
             from_sparse = sum(shared_weights(weights, own["sparse"]).values()) if from_sparse is None else from_sparse
         ranks = dense_ranks.get(identifier), sparse_ranks.get(identifier)
         candidates[identifier] = Candidate(from_dense, from_sparse, *ranks)
-    return [
-        replace(
-            hits[identifier],
-            score=score,
-            dense_score=candidates[identifier].dense_score,
-            sparse_score=candidates[identifier].sparse_score,
-        )
-        for identifier, score in ranked(candidates, ranker)
-    ]
+        hits[identifier] = replace(hit, dense_score=from_dense, sparse_score=from_sparse)
+    return [replace(hits[identifier], score=score) for identifier, score in ranked(candidates, ranker)]
