@@ -32,10 +32,9 @@ _SEARCH = "Search"
 _ENCODING = "Encoding"
 
 
+@options.grouped
 def evaluate(
-    model: Annotated[
-        str, typer.Argument(help="A folder in BAAI/bge-m3's layout, or a Hugging Face id.", show_default=False)
-    ],
+    model: options.ModelArgument,
     datasets: Annotated[
         list[Path],
         typer.Argument(
@@ -44,6 +43,7 @@ def evaluate(
             show_default=False,
         ),
     ],
+    *,
     split: Annotated[
         str | None,
         typer.Option(
@@ -73,15 +73,6 @@ def evaluate(
             rich_help_panel=_SEARCH,
         ),
     ] = 200,
-    exact_limit: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Documents up to which search is exact; beyond, Milvus Lite searches.",
-            rich_help_panel=_SEARCH,
-        ),
-    ] = 500_000,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -94,17 +85,11 @@ def evaluate(
         list[Path] | None,
         typer.Option(
             metavar="DATASET",
-            help="Choose the weights on this development data set; repeatable.",
+            help="Choose the weights on this data set's development judgements; repeatable.",
             show_default=False,
             rich_help_panel="Fusion",
         ),
     ] = None,
-    tune_split: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME", help="Which judgements of the development data sets to use.", rich_help_panel="Fusion"
-        ),
-    ] = "dev",
     save_fusion: Annotated[
         bool,
         typer.Option(
@@ -154,12 +139,7 @@ def evaluate(
             rich_help_panel=_ENCODING,
         ),
     ] = False,
-    precision: options.PrecisionOption = options.Precision.auto,
-    device: options.Device = None,
-    engine: options.EngineOption = options.Engine.auto,
-    revision: options.Revision = None,
-    offline: options.Offline = False,
-    threads: options.Threads = None,
+    model_options: options.ModelOptions,
 ) -> None:
     """Measure how well a model finds documents, in every mode, next to BM25.
 
@@ -185,14 +165,17 @@ def evaluate(
     if chart is not None:
         check_chart_path(chart)
     held_out = [dataset for path in datasets for dataset in evaluation.load_datasets(path, split=split)]
-    development = [
-        dataset for path in tune_fusion or () for dataset in evaluation.load_datasets(path, split=tune_split)
-    ]
+    development = [dataset for path in tune_fusion or () for dataset in evaluation.load_datasets(path, split="dev")]
     _warn_of_shared_questions(development, held_out)
     settings = evaluation.EvaluationSettings(
-        candidates, exact_limit, batch_size, max_length, cache_dir, not no_cache, show_progress=sys.stderr.isatty()
+        candidates=candidates,
+        batch_size=batch_size,
+        max_length=max_length,
+        cache_folder=cache_dir,
+        use_cache=not no_cache,
+        show_progress=sys.stderr.isatty(),
     )
-    with options.load_model(model, precision, device, engine, revision, offline, threads, no_cache) as loaded:
+    with model_options.load(model) as loaded:
         if development:
             fusion, reached = evaluation.tune_fusion(loaded, development, settings)
             reporting.say(f"fusion weights {_shown(fusion)} reach nDCG@10 {100 * reached:.1f} on the development data")
