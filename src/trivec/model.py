@@ -50,8 +50,8 @@ class M3Model:
         checkpoint: The opened model folder.
         closed: Whether `close` was called.
 
-    Pickling keeps the name and the arguments of `load`, not the weights: see `trivec.support.handles`. Copying gives the model
-    itself. A forked child loads the weights anew when it first encodes.
+    Pickling keeps the name and the arguments of `load`, not the weights: see `trivec.support.handles`. Copying gives the
+    model itself. A forked child loads the weights anew when it first encodes.
     """
 
     dense_score = staticmethod(dense_score)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,12 +17,11 @@ Name = Annotated[str, typer.Argument(help="Name of the collection.", show_defaul
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
+@options.grouped
 def list_all(
+    *,
     as_json: AsJson = False,
-    uri: options.Uri = options.DEFAULT_URI,
-    token: options.Token = "",
-    database: options.Database = "",
-    timeout: options.Timeout = options.DEFAULT_TIMEOUT,
+    milvus_options: options.MilvusOptions,
 ) -> None:
     """List the collections of a Milvus Lite file or a server, with their model and size.
 
@@ -34,9 +33,9 @@ def list_all(
     """
     from trivec.milvus import list_collections
 
-    found = list_collections(uri, token=token, db_name=database, timeout=timeout)
+    found = list_collections(**asdict(milvus_options))
     if as_json:
-        reporting.print_json([dataclasses.asdict(facts) for facts in found])
+        reporting.print_json([asdict(facts) for facts in found])
         return
     from rich.console import Console
     from rich.table import Table
@@ -59,13 +58,12 @@ def list_all(
     Console().print(table)
 
 
+@options.grouped
 def info(
     name: Name,
+    *,
     as_json: AsJson = False,
-    uri: options.Uri = options.DEFAULT_URI,
-    token: options.Token = "",
-    database: options.Database = "",
-    timeout: options.Timeout = options.DEFAULT_TIMEOUT,
+    milvus_options: options.MilvusOptions,
 ) -> None:
     """Show what a collection holds: documents, chunks, its model, its size.
 
@@ -77,12 +75,12 @@ def info(
     """
     from trivec.milvus import M3Collection, list_collections
 
-    with M3Collection(name, uri=uri, token=token, db_name=database, timeout=timeout) as opened:
+    with M3Collection(name, **asdict(milvus_options)) as opened:
         opened.require()
         chunks, documents = opened.count(), opened.document_count()
-    found = list_collections(uri, token=token, db_name=database, timeout=timeout)
+    found = list_collections(**asdict(milvus_options))
     (facts,) = (each for each in found if each.name == name)
-    known = {**dataclasses.asdict(facts), "rows": chunks, "documents": documents}
+    known = {**asdict(facts), "rows": chunks, "documents": documents}
     if as_json:
         reporting.print_json(known)
         return
@@ -107,13 +105,12 @@ def info(
     Console().print(table)
 
 
+@options.grouped
 def drop(
     name: Name,
+    *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    uri: options.Uri = options.DEFAULT_URI,
-    token: options.Token = "",
-    database: options.Database = "",
-    timeout: options.Timeout = options.DEFAULT_TIMEOUT,
+    milvus_options: options.MilvusOptions,
 ) -> None:
     """Delete a collection with all its documents, after asking.
 
@@ -126,28 +123,26 @@ def drop(
     from trivec.milvus import drop_collection, list_collections
     from trivec.milvus.connection import without_credentials
 
-    where = {"token": token, "db_name": database, "timeout": timeout}
     if not yes:
         if not sys.stdin.isatty():
             raise typer.BadParameter("there is nobody to ask whether to delete it: give --yes")
-        rows = {facts.name: facts.rows for facts in list_collections(uri, **where)}  # type: ignore[arg-type]
+        rows = {facts.name: facts.rows for facts in list_collections(**asdict(milvus_options))}
         if name in rows:
-            place = without_credentials(uri)
+            place = without_credentials(milvus_options.uri)
             asked = f"delete collection {name} of {place} with its {reporting.amount(rows[name], 'chunk')}?"
             if not typer.confirm(reporting.safe(asked), err=True):
                 reporting.say("nothing deleted")
                 raise typer.Exit(reporting.FAILED)
-    drop_collection(name, uri, **where)  # type: ignore[arg-type]
+    drop_collection(name, **asdict(milvus_options))
     reporting.say(f"deleted collection {name}")
 
 
+@options.grouped
 def delete(
     name: Name,
     ids: Annotated[list[str], typer.Argument(help="Ids of documents, or of single chunks.", show_default=False)],
-    uri: options.Uri = options.DEFAULT_URI,
-    token: options.Token = "",
-    database: options.Database = "",
-    timeout: options.Timeout = options.DEFAULT_TIMEOUT,
+    *,
+    milvus_options: options.MilvusOptions,
 ) -> None:
     """Delete documents from a collection: by their ids, with all their chunks, or single chunks by the chunks' ids.
 
@@ -159,7 +154,7 @@ def delete(
     """
     from trivec.milvus import M3Collection, MilvusError, delete_documents
 
-    with M3Collection(name, uri=uri, token=token, db_name=database, timeout=timeout) as opened:
+    with M3Collection(name, **asdict(milvus_options)) as opened:
         opened.require()
         deleted, missing = delete_documents(opened, ids)
         left = opened.count()

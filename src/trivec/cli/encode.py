@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from trivec.vectors.embeddings import M3Embedding
 
 
+@options.grouped
 def encode(
     paths: options.Paths,
+    *,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="File to write: .npz or .parquet.", show_default=False)
     ] = None,
@@ -30,23 +32,13 @@ def encode(
     dense: Annotated[bool, typer.Option("--dense/--no-dense", help="Dense vectors.")] = True,
     sparse: Annotated[bool, typer.Option("--sparse/--no-sparse", help="Sparse vectors.")] = True,
     colbert: Annotated[bool, typer.Option("--colbert/--no-colbert", help="Token vectors: 4 KB a token.")] = False,
-    text_field: options.TextField = "text",
-    id_field: options.IdField = None,
-    encoding: options.Encoding = None,
-    delimiter: options.Delimiter = None,
-    on_error: options.OnErrorOption = options.OnError.stop,
+    source_options: options.SourceOptions,
     max_length: Annotated[
         int | None, typer.Option(min=2, help="Tokens of a document that are encoded. Default: the model's maximum.")
     ] = None,
     max_batch_tokens: options.MaxBatchTokens = None,
     model: options.Model = options.DEFAULT_MODEL,
-    precision: options.PrecisionOption = options.Precision.auto,
-    device: options.Device = None,
-    engine: options.EngineOption = options.Engine.auto,
-    revision: options.Revision = None,
-    offline: options.Offline = False,
-    threads: options.Threads = None,
-    no_cache: options.NoCache = False,
+    model_options: options.ModelOptions,
 ) -> None:
     """Encode documents, one vector of each kind for a document, and write them to a file or as JSON lines.
 
@@ -69,18 +61,9 @@ def encode(
         raise typer.BadParameter("say where to write: either --out FILE or --jsonl")
     if out is not None:
         _check(out, force)
-    sources = open_sources(
-        paths,
-        text_field=text_field,
-        id_field=id_field,
-        metadata_fields=[],
-        encoding=encoding,
-        delimiter=delimiter,
-        on_error=on_error,
-        skipped_beside=out or Path("stdout"),
-    )
+    sources = open_sources(paths, source_options, metadata_fields=[], skipped_beside=out or Path("stdout"))
     texts = _Texts(sources) if sources.total is None else _CountedTexts(sources, sources.total)
-    with options.load_model(model, precision, device, engine, revision, offline, threads, no_cache) as loaded:
+    with model_options.load(model) as loaded:
         options.require_head(loaded.has_sparse or not sparse, model, "sparse", "add --no-sparse")
         options.require_head(loaded.has_colbert or not colbert, model, "colbert", "leave out --colbert")
         try:

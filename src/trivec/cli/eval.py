@@ -20,10 +20,9 @@ _SEARCH = "Search"
 _ENCODING = "Encoding"
 
 
+@options.grouped
 def evaluate(
-    model: Annotated[
-        str, typer.Argument(help="A folder in BAAI/bge-m3's layout, or a Hugging Face id.", show_default=False)
-    ],
+    model: options.ModelArgument,
     datasets: Annotated[
         list[Path],
         typer.Argument(
@@ -32,6 +31,7 @@ def evaluate(
             show_default=False,
         ),
     ],
+    *,
     split: Annotated[
         str | None,
         typer.Option(
@@ -127,12 +127,7 @@ def evaluate(
             rich_help_panel=_ENCODING,
         ),
     ] = False,
-    precision: options.PrecisionOption = options.Precision.auto,
-    device: options.Device = None,
-    engine: options.EngineOption = options.Engine.auto,
-    revision: options.Revision = None,
-    offline: options.Offline = False,
-    threads: options.Threads = None,
+    model_options: options.ModelOptions,
 ) -> None:
     """Measure how well a model finds documents, in every mode, next to BM25.
 
@@ -161,9 +156,14 @@ def evaluate(
     development = [dataset for path in tune_fusion or () for dataset in evaluation.load_datasets(path, split="dev")]
     _warn_of_shared_questions(development, held_out)
     settings = evaluation.EvaluationSettings(
-        candidates, max_batch_tokens, max_length, cache_dir, not no_cache, show_progress=sys.stderr.isatty()
+        candidates=candidates,
+        max_batch_tokens=max_batch_tokens,
+        max_length=max_length,
+        cache_folder=cache_dir,
+        use_cache=not no_cache,
+        show_progress=sys.stderr.isatty(),
     )
-    with options.load_model(model, precision, device, engine, revision, offline, threads, no_cache) as loaded:
+    with model_options.load(model) as loaded:
         if development:
             fusion, reached = evaluation.tune_fusion(loaded, development, settings)
             reporting.say(f"fusion weights {_shown(fusion)} reach nDCG@10 {100 * reached:.1f} on the development data")

@@ -17,18 +17,13 @@ if TYPE_CHECKING:
     from trivec.documents import Document
 
 
+@options.grouped
 def index(
     paths: options.Paths,
-    uri: options.Uri = options.DEFAULT_URI,
+    *,
     collection: options.Collection = options.DEFAULT_COLLECTION,
-    token: options.Token = "",
-    database: options.Database = "",
-    timeout: options.Timeout = options.DEFAULT_TIMEOUT,
-    text_field: options.TextField = "text",
-    id_field: options.IdField = None,
-    encoding: options.Encoding = None,
-    delimiter: options.Delimiter = None,
-    on_error: options.OnErrorOption = options.OnError.stop,
+    milvus_options: options.MilvusOptions,
+    source_options: options.SourceOptions,
     metadata: Annotated[
         list[str] | None,
         typer.Option(help="A field to keep as metadata; repeatable. Default: all.", rich_help_panel="Records"),
@@ -58,13 +53,7 @@ def index(
     ] = False,
     max_batch_tokens: options.MaxBatchTokens = None,
     model: options.OwnModel = None,
-    precision: options.PrecisionOption = options.Precision.auto,
-    device: options.Device = None,
-    engine: options.EngineOption = options.Engine.auto,
-    revision: options.Revision = None,
-    offline: options.Offline = False,
-    threads: options.Threads = None,
-    no_cache: options.NoCache = False,
+    model_options: options.ModelOptions,
 ) -> None:
     """Store files in a Milvus collection, cut into chunks, with their dense and sparse vectors.
 
@@ -91,37 +80,31 @@ def index(
     from trivec.milvus.schema import name_problem
 
     if name_problem(collection):  # then it must be there, which is seen to before files are read
-        M3Collection(collection, uri=uri, token=token, db_name=database, timeout=timeout).close()
+        M3Collection(collection, **dataclasses.asdict(milvus_options)).close()
 
     if overlap is not None and overlap * 2 >= (chunk_tokens or CHUNK_TOKENS):
         raise typer.BadParameter(
             f"--overlap {overlap} is not below half of --chunk-tokens {chunk_tokens or CHUNK_TOKENS}"
         )
 
-    if sync and on_error is options.OnError.skip:
+    if sync and source_options.on_error == "skip":
         raise typer.BadParameter("--sync with --on-error skip would remove what only could not be read: use either")
 
     documents = open_sources(
         paths,
-        text_field=text_field,
-        id_field=id_field,
+        source_options,
         metadata_fields=metadata,
-        encoding=encoding,
-        delimiter=delimiter,
-        on_error=on_error,
         skipped_beside=Path(collection),
-        base=Path(uri).parent if is_lite(uri) else None,
+        base=Path(milvus_options.uri).parent if is_lite(milvus_options.uri) else None,
         check=_check_storable,
     )
     with (
         ExitStack() as stack,
-        M3Collection(collection, uri=uri, token=token, db_name=database, timeout=timeout) as opened,
+        M3Collection(collection, **dataclasses.asdict(milvus_options)) as opened,
     ):
         recorded = opened.recorded_model
         model = model or (recorded.name if recorded else options.DEFAULT_MODEL)
-        loaded = stack.enter_context(
-            options.load_model(model, precision, device, engine, revision, offline, threads, no_cache)
-        )
+        loaded = stack.enter_context(model_options.load(model))
         opened.use_model(loaded, reencode=reencode)
         if not loaded.has_sparse:
             reporting.warn(
@@ -140,7 +123,8 @@ def index(
                     overlap=overlap,
                     max_batch_tokens=max_batch_tokens,
                     skip_unchanged=resume,
-                    read_from=paths if on_error is options.OnError.stop else (),  # a record that is skipped is not gone
+                    # A record that is skipped is not gone.
+                    read_from=paths if source_options.on_error == "stop" else (),
                     sync=sync,
                     show_progress=False,
                 )

@@ -12,7 +12,7 @@ from trivec.cli import options, reporting
 
 
 def info(
-    model: Annotated[str, typer.Argument(help="A folder in BAAI/bge-m3's layout, or a Hugging Face id.")],
+    model: options.ModelArgument,
     revision: options.Revision = None,
     offline: options.Offline = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,

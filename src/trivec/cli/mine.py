@@ -20,6 +20,7 @@ def _checked_margin(margin: float) -> float:
     return margin
 
 
+@options.grouped
 def mine(
     questions: Annotated[
         Path,
@@ -34,6 +35,7 @@ def mine(
         Path,
         typer.Argument(dir_okay=False, help="The training file to write: a row for each query.", show_default=False),
     ],
+    *,
     corpus: Annotated[
         list[Path] | None,
         typer.Option(
@@ -61,13 +63,7 @@ def mine(
     ] = None,
     max_batch_tokens: options.MaxBatchTokens = None,
     model: options.Model = options.DEFAULT_MODEL,
-    precision: options.PrecisionOption = options.Precision.auto,
-    device: options.Device = None,
-    engine: options.EngineOption = options.Engine.auto,
-    revision: options.Revision = None,
-    offline: options.Offline = False,
-    threads: options.Threads = None,
-    no_cache: options.NoCache = False,
+    model_options: options.ModelOptions,
 ) -> None:
     """Find hard negatives: passages that a model ranks high although they do not answer the query.
 
@@ -89,7 +85,7 @@ def mine(
         files = DocumentFiles(corpus, text_field=text_field, id_field=id_field, metadata_fields=[])
         say_left_out(files)
         documents = files.read()
-    with options.load_model(model, precision, device, engine, revision, offline, threads, no_cache) as loaded:
+    with model_options.load(model) as loaded:
         mined = mine_negatives(
             loaded,
             questions,

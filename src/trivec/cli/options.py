@@ -1,10 +1,13 @@
-"""Options that several commands share."""
+"""Options that several commands share, and groups of them: a dataclass whose fields are options."""
 
 from __future__ import annotations
 
-from enum import Enum
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -13,6 +16,46 @@ from trivec.engines.precisions import PRECISIONS
 if TYPE_CHECKING:
     from trivec.model import M3Model
 
+DEFAULT_MODEL = "BAAI/bge-m3"
+DEFAULT_COLLECTION = "documents"
+
+Precision = Literal["auto", "fp32", "fp16", "bf16", "int8"]
+Engine = Literal["auto", "openvino", "native", "torch"]
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of its groups: of each parameter that is a dataclass, every field.
+
+    A field that the command declares as a parameter too is declared as there; command and group both get its value.
+    """
+    own = inspect.signature(command, eval_str=True).parameters
+    groups: dict[str, Any] = {name: each.annotation for name, each in own.items() if is_dataclass(each.annotation)}
+    shown = []
+    for name, parameter in own.items():
+        if name not in groups:
+            shown.append(parameter.replace(kind=parameter.KEYWORD_ONLY))
+            continue
+        hints = get_type_hints(groups[name], include_extras=True)
+        shown += [
+            parameter.replace(
+                name=field.name, kind=parameter.KEYWORD_ONLY, annotation=hints[field.name], default=field.default
+            )
+            for field in fields(groups[name])
+            if field.name not in own
+        ]
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        filled = {
+            name: group(**{field.name: given[field.name] for field in fields(group)}) for name, group in groups.items()
+        }
+        command(**{name: filled[name] if name in filled else given[name] for name in own})
+
+    run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
+    return run
+
+
 Model = Annotated[
     str,
     typer.Option(
@@ -20,6 +63,9 @@ Model = Annotated[
     ),
 ]
 
+ModelArgument = Annotated[
+    str, typer.Argument(help="A folder in BAAI/bge-m3's layout, or a Hugging Face id.", show_default=False)
+]
 OwnModel = Annotated[
     str | None,
     typer.Option(
@@ -31,56 +77,76 @@ OwnModel = Annotated[
         rich_help_panel="Model",
     ),
 ]
-
-
-class Precision(str, Enum):
-    """What numbers to compute with."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    fp16 = "fp16"
-    bf16 = "bf16"
-    int8 = "int8"
-
-
-class Engine(str, Enum):
-    """What computes."""
-
-    auto = "auto"
-    openvino = "openvino"
-    native = "native"
-    torch = "torch"
-
-
-PrecisionOption = Annotated[
-    Precision,
-    typer.Option(
-        help=", ".join(f"{name} ({precision.meaning})" for name, precision in PRECISIONS.items())
-        + ", or auto: bf16 where the processor or GPU has it.",
-        rich_help_panel="Model",
-    ),
-]
-Device = Annotated[
-    str | None,
-    typer.Option(help="cpu, cuda, mps, or several: cuda:0,cuda:1. Default: the CPU.", rich_help_panel="Model"),
-]
-EngineOption = Annotated[
-    Engine,
-    typer.Option(
-        help="openvino or native (CPU), torch (GPUs), or auto: what computes fastest there.", rich_help_panel="Model"
-    ),
-]
 Revision = Annotated[
     str | None, typer.Option(help="Branch, tag or commit of a Hugging Face model.", rich_help_panel="Model")
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Use downloaded models only.", rich_help_panel="Model")]
-Threads = Annotated[
-    int | None, typer.Option(min=1, help="Threads to compute with. Default: every core.", rich_help_panel="Model")
-]
-NoCache = Annotated[
-    bool,
-    typer.Option("--no-cache", help="Keep nothing on disk for the next run to start faster.", rich_help_panel="Model"),
-]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How a model is loaded. Which one is an argument of some commands, an option of others, and not in here."""
+
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            help=", ".join(f"{name} ({precision.meaning})" for name, precision in PRECISIONS.items())
+            + ", or auto: bf16 where the processor or GPU has it.",
+            rich_help_panel="Model",
+        ),
+    ] = "auto"
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu, cuda, mps, or several: cuda:0,cuda:1. Default: the CPU.", rich_help_panel="Model"),
+    ] = None
+    engine: Annotated[
+        Engine,
+        typer.Option(
+            help="openvino or native (CPU), torch (GPUs), or auto: what computes fastest there.",
+            rich_help_panel="Model",
+        ),
+    ] = "auto"
+    revision: Revision = None
+    offline: Offline = False
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads to compute with. Default: every core.", rich_help_panel="Model")
+    ] = None
+    no_cache: Annotated[
+        bool,
+        typer.Option(
+            "--no-cache", help="Keep nothing on disk for the next run to start faster.", rich_help_panel="Model"
+        ),
+    ] = False
+
+    @property
+    def devices(self) -> list[str] | None:
+        """The devices that are named, None for the engine's own choice."""
+        return device_names(self.device)
+
+    def load(self, name: str) -> M3Model:
+        """Load the model of that name."""
+        from trivec.model import M3Model  # loads OpenVINO, which `--help` must not
+
+        return M3Model.load(
+            name,
+            device=self.devices,
+            engine=self.engine,
+            precision=self.precision,
+            revision=self.revision,
+            local_files_only=self.offline,
+            num_threads=self.threads,
+            use_cache=not self.no_cache,
+        )
+
+
+def device_names(text: str | None) -> list[str] | None:
+    """Split what stands behind --device; None if there is nothing.
+
+    >>> device_names("cuda:0, cuda:1"), device_names(None)
+    (['cuda:0', 'cuda:1'], None)
+    """
+    return [name.strip() for name in text.split(",")] if text else None
+
 
 Paths = Annotated[
     list[Path],
@@ -99,59 +165,67 @@ IdField = Annotated[
 ]
 
 
-class OnError(str, Enum):
-    """What to do about records that cannot be documents."""
+@dataclass(frozen=True)
+class SourceOptions:
+    """How files are read as documents."""
 
-    stop = "stop"
-    skip = "skip"
+    text_field: TextField = "text"
+    id_field: IdField = None
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            help="Of files without a byte order mark: cp1252, shift_jis, ... Default: UTF-8.",
+            show_default=False,
+            rich_help_panel="Records",
+        ),
+    ] = None
+    delimiter: Annotated[
+        str | None,
+        typer.Option(
+            help="Between the columns of .csv files: a character, or tab. Default: a comma.",
+            show_default=False,
+            rich_help_panel="Records",
+        ),
+    ] = None
+    on_error: Annotated[
+        Literal["stop", "skip"],
+        typer.Option(
+            help="What bad records do: stop before any work, or be skipped and listed in a file.",
+            rich_help_panel="Records",
+        ),
+    ] = "stop"
 
 
-Encoding = Annotated[
-    str | None,
-    typer.Option(
-        help="Of files without a byte order mark: cp1252, shift_jis, ... Default: UTF-8.",
-        show_default=False,
-        rich_help_panel="Records",
-    ),
-]
-Delimiter = Annotated[
-    str | None,
-    typer.Option(
-        help="Between the columns of .csv files: a character, or tab. Default: a comma.",
-        show_default=False,
-        rich_help_panel="Records",
-    ),
-]
-OnErrorOption = Annotated[
-    OnError,
-    typer.Option(
-        help="What bad records do: stop before any work, or be skipped and listed in a file.", rich_help_panel="Records"
-    ),
-]
-
-Uri = Annotated[
-    str,
-    typer.Option(help="A Milvus Lite file (.db), or http://host:19530 of a server.", rich_help_panel="Milvus"),
-]
 Collection = Annotated[
     str, typer.Option("--collection", "-c", help="Name of the collection.", rich_help_panel="Milvus")
 ]
-Token = Annotated[
-    str,
-    typer.Option(
-        envvar="MILVUS_TOKEN",
-        help="API key or user:password of a server.",
-        show_default=False,
-        rich_help_panel="Milvus",
-    ),
-]
-Timeout = Annotated[
-    float,
-    typer.Option(min=0.1, help="Seconds that a server is given to answer a request.", rich_help_panel="Milvus"),
-]
-Database = Annotated[
-    str, typer.Option("--db", help="Database of a server.", show_default=False, rich_help_panel="Milvus")
-]
+
+
+@dataclass(frozen=True)
+class MilvusOptions:
+    """Where collections are; the fields are called as the arguments of everything that connects."""
+
+    uri: Annotated[
+        str,
+        typer.Option(help="A Milvus Lite file (.db), or http://host:19530 of a server.", rich_help_panel="Milvus"),
+    ] = "milvus.db"
+    token: Annotated[
+        str,
+        typer.Option(
+            envvar="MILVUS_TOKEN",
+            help="API key or user:password of a server.",
+            show_default=False,
+            rich_help_panel="Milvus",
+        ),
+    ] = ""
+    db_name: Annotated[
+        str, typer.Option("--db", help="Database of a server.", show_default=False, rich_help_panel="Milvus")
+    ] = ""
+    timeout: Annotated[
+        float,
+        typer.Option(min=0.1, help="Seconds that a server is given to answer a request.", rich_help_panel="Milvus"),
+    ] = 30.0
+
 
 MaxBatchTokens = Annotated[
     int | None,
@@ -161,36 +235,6 @@ MaxBatchTokens = Annotated[
         show_default=False,
     ),
 ]
-
-DEFAULT_MODEL = "BAAI/bge-m3"
-DEFAULT_URI = "milvus.db"
-DEFAULT_COLLECTION = "documents"
-DEFAULT_TIMEOUT = 30.0
-
-
-def load_model(
-    name: str,
-    precision: Precision,
-    device: str | None,
-    engine: Engine,
-    revision: str | None,
-    offline: bool,
-    threads: int | None,
-    no_cache: bool,
-) -> M3Model:
-    """Load the model that the shared options name."""
-    from trivec.model import M3Model  # loads OpenVINO, which `--help` must not
-
-    return M3Model.load(
-        name,
-        device=[name.strip() for name in device.split(",")] if device else None,
-        engine=engine.value,
-        precision=precision.value,
-        revision=revision,
-        local_files_only=offline,
-        num_threads=threads,
-        use_cache=not no_cache,
-    )
 
 
 def require_head(there: bool, model: str, head: str, remedy: str) -> None:

@@ -22,8 +22,10 @@ _WORDS_SHOWN = 8
 _CHARACTERS_SHOWN = 240
 
 
+@options.grouped
 def search(
     query: Annotated[str, typer.Argument(help="What to look for.", show_default=False)],
+    *,
     mode: Annotated[Mode, typer.Option(help="Which vectors to search.")] = "hybrid",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Hits to show.")] = 10,
     offset: Annotated[int, typer.Option(min=0, help="Hits to leave out before them, as for a second page.")] = 0,
@@ -49,19 +51,10 @@ def search(
         int | None, typer.Option(min=1, help="Candidates of each search and for --rerank. Default: 3 x limit.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    uri: options.Uri = options.DEFAULT_URI,
     collection: options.Collection = options.DEFAULT_COLLECTION,
-    token: options.Token = "",
-    database: options.Database = "",
-    timeout: options.Timeout = options.DEFAULT_TIMEOUT,
+    milvus_options: options.MilvusOptions,
     model: options.OwnModel = None,
-    precision: options.PrecisionOption = options.Precision.auto,
-    device: options.Device = None,
-    engine: options.EngineOption = options.Engine.auto,
-    revision: options.Revision = None,
-    offline: options.Offline = False,
-    threads: options.Threads = None,
-    no_cache: options.NoCache = False,
+    model_options: options.ModelOptions,
 ) -> None:
     """Search a collection and show the scores and the words that matched.
 
@@ -94,14 +87,12 @@ def search(
         raise typer.BadParameter(f"--dense-weight and --sparse-weight: {error}") from error
     with (
         ExitStack() as stack,
-        M3Collection(collection, uri=uri, token=token, db_name=database, timeout=timeout) as opened,
+        M3Collection(collection, **dataclasses.asdict(milvus_options)) as opened,
     ):
         opened.require()
         recorded = opened.recorded_model
         model = model or (recorded.name if recorded else options.DEFAULT_MODEL)
-        loaded = stack.enter_context(
-            options.load_model(model, precision, device, engine, revision, offline, threads, no_cache)
-        )
+        loaded = stack.enter_context(model_options.load(model))
         opened.use_model(loaded)
         options.require_head(loaded.has_sparse or mode == "dense", model, "sparse", "use --mode dense")
         options.require_head(loaded.has_colbert or rerank is None, model, "colbert", "leave out --rerank")

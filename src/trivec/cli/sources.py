@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from trivec.cli import reporting
-from trivec.cli.options import OnError
+from trivec.cli.options import SourceOptions
 from trivec.documents.finding import SKIPPED, describe_left_out
 from trivec.errors import TrivecError
 
@@ -26,7 +26,7 @@ class Sources:
 
     Args:
         files: The files.
-        on_error: Whether a bad record ends the command.
+        skip: Whether bad records are skipped, rather than end the command.
         skipped_beside: The path to which ".skipped.jsonl" is added for the file that lists what is skipped; it is made
             when something is.
 
@@ -38,18 +38,18 @@ class Sources:
         DocumentError: records or files are bad; it names every such file.
     """
 
-    def __init__(self, files: DocumentFiles, on_error: OnError, skipped_beside: Path) -> None:
+    def __init__(self, files: DocumentFiles, skip: bool, skipped_beside: Path) -> None:
         self._files = files
-        self._on_error = on_error
+        self._skip = skip
         self.skipped = 0
         self._list = skipped_beside.with_name(f"{skipped_beside.name}{SKIPPED}")
         say_left_out(files)
         self.total = files.look_through(
-            lambda documents: reporting.counted(documents, "Looking through the files"), refuse=on_error is OnError.stop
+            lambda documents: reporting.counted(documents, "Looking through the files"), refuse=not skip
         )
 
     def __iter__(self) -> Iterator[Document]:
-        if self._on_error is OnError.stop:
+        if not self._skip:
             yield from self._files.read()
             return
         stream = None
@@ -80,13 +80,9 @@ def say_left_out(files: DocumentFiles) -> None:
 
 def open_sources(
     paths: list[Path],
+    options: SourceOptions,
     *,
-    text_field: str,
-    id_field: str | None,
     metadata_fields: list[str] | None,
-    encoding: str | None,
-    delimiter: str | None,
-    on_error: OnError,
     skipped_beside: Path,
     base: Path | None = None,
     check: Callable[[Document], object] | None = None,
@@ -104,18 +100,18 @@ def open_sources(
     try:
         files = DocumentFiles(
             paths,
-            text_field=text_field,
-            id_field=id_field,
+            text_field=options.text_field,
+            id_field=options.id_field,
             metadata_fields=metadata_fields,
-            encoding=encoding,
-            delimiter=_DELIMITERS.get(delimiter or "", delimiter),
+            encoding=options.encoding,
+            delimiter=_DELIMITERS.get(options.delimiter or "", options.delimiter),
             base=base,
             check=check,
         )
     except ValueError as error:
         raise typer.BadParameter(f"--{error}") from error
     try:
-        return Sources(files, on_error, skipped_beside)
+        return Sources(files, options.on_error == "skip", skipped_beside)
     except DocumentError as error:
         others = ", or keep others with --metadata" if isinstance(error, MetadataError) else ""
         raise DocumentError(f"{error}{others}; --on-error skip leaves bad records out and lists them") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from trivec.model import M3Model
     from trivec.verify.drift import Drift
 
-_EXACT = options.Precision.fp32
+_EXACT: options.Precision = "fp32"
 
 
+@options.grouped
 def verify(
-    model: Annotated[str, typer.Argument(help="A folder in BAAI/bge-m3's layout, or a Hugging Face id.")],
+    model: options.ModelArgument,
+    *,
     texts: Annotated[
         Path | None,
         typer.Option(
@@ -39,12 +41,7 @@ def verify(
             rich_help_panel="Model",
         ),
     ] = None,
-    device: options.Device = None,
-    engine: options.EngineOption = options.Engine.auto,
-    revision: options.Revision = None,
-    offline: options.Offline = False,
-    threads: options.Threads = None,
-    no_cache: options.NoCache = False,
+    model_options: options.ModelOptions,
 ) -> None:
     """Check that a model gives the values published for BAAI/bge-m3, or what a precision changes on your texts.
 
@@ -69,41 +66,39 @@ def verify(
     if texts is None:
         if as_json:
             raise typer.BadParameter("--json goes with --texts FILE")
-        with options.load_model(
-            model, precision or _EXACT, device, engine, revision, offline, threads, no_cache
-        ) as loaded:
+        with replace(model_options, precision=precision or _EXACT).load(model) as loaded:
             _compare_with_published(loaded)
         return
-    precision = precision or options.Precision.auto
-    if precision is _EXACT:
-        raise typer.BadParameter(f"--texts compares with fp32 itself: {_other_precisions(device, engine)}")
+    asked_for = replace(model_options, precision=precision or "auto")
+    if asked_for.precision == _EXACT:
+        raise typer.BadParameter(f"--texts compares with fp32 itself: {_other_precisions(asked_for)}")
     from trivec.documents import DocumentError, read_texts
     from trivec.verify.drift import measure_drift
 
     documents = list(read_texts(texts, text_field=text_field))
     if not documents:
-        raise DocumentError(f"{texts} holds no text to compare fp32 with {precision.value} on")
+        raise DocumentError(f"{texts} holds no text to compare fp32 with {asked_for.precision} on")
     drift = None
-    with options.load_model(model, precision, device, engine, revision, offline, threads, no_cache) as other:
-        if other.precision != _EXACT.value:
-            with options.load_model(model, _EXACT, device, engine, revision, offline, threads, no_cache) as exact:
+    with asked_for.load(model) as other:
+        if other.precision != _EXACT:
+            with replace(asked_for, precision=_EXACT).load(model) as exact:
                 read = [document.text for document in documents]
                 drift = measure_drift(exact, other, read, show_progress=reporting.stderr.is_terminal)
     if drift is None:
         reporting.say(
-            f"{precision.value} means fp32 on this machine, which is exact, so nothing changes on these texts; "
-            f"{_other_precisions(device, engine)}"
+            f"{asked_for.precision} means fp32 on this machine, which is exact, so nothing changes on these texts; "
+            f"{_other_precisions(asked_for)}"
         )
     else:
         worst = documents[drift.dense.worst_text].id
         reporting.say(_summary(drift, other.precision, reporting.safe(worst)))
     if as_json:
-        facts: dict[str, Any] = {"model": model, "precision": other.precision, "compared_with": _EXACT.value}
+        facts: dict[str, Any] = {"model": model, "precision": other.precision, "compared_with": _EXACT}
         if drift is None:
             facts |= {"texts": len({document.text for document in documents})}
             facts |= dict.fromkeys(("dense", "sparse", "token_vectors"))
         else:
-            facts |= dataclasses.asdict(drift)
+            facts |= asdict(drift)
             facts["dense"]["worst_text"] = worst
         reporting.print_json(facts)
     elif drift is not None:
@@ -112,12 +107,12 @@ def verify(
         Console().print(_table(drift))
 
 
-def _other_precisions(device: str | None, engine: options.Engine) -> str:
+def _other_precisions(asked_for: options.ModelOptions) -> str:
     """Say which precisions but fp32 would be measured rather than refused."""
     from trivec.engines.processor import has_bf16, offers_int8
     from trivec.engines.selection import choose_engine
 
-    kind, _ = choose_engine(engine.value, device.split(",") if device else None)
+    kind, _ = choose_engine(asked_for.engine, asked_for.devices)
     if kind == "torch":  # which computes in bf16 too, but not on every GPU
         return "to measure another precision pass --precision fp16"
     there = [name for name, has in (("bf16", has_bf16), ("int8", offers_int8)) if has()]
