@@ -50,7 +50,7 @@ class M3Model:
         checkpoint: The opened model folder.
         closed: Whether `close` was called.
 
-    Pickling keeps the name and the arguments of `load`, not the weights: see `trivec.support.handles`. Copying gives the
+    Pickling keeps the name and the arguments of `load`, not the weights: see `support.handles`. Copying gives the
     model itself. A forked child loads the weights anew when it first encodes.
     """
 

@@ -213,7 +213,7 @@ def test_where_auto_means_fp32_nothing_changes_and_that_is_said(
     # A processor without bfloat16, as this one may have it.
     monkeypatch.setattr(processor, "has_bf16", lambda: False)
     monkeypatch.setattr(processor, "offers_int8", lambda: int8)
-    monkeypatch.setattr(options, "load_model", lambda name, *_: M3Model.load(name, precision="fp32"))
+    monkeypatch.setattr(options.ModelOptions, "load", lambda _, name: M3Model.load(name, precision="fp32"))
     arguments = ["verify", str(tiny_checkpoint), "--texts", str(texts_file(tmp_path, "txt"))]
     assert run(arguments) == 0
     out, err = capsys.readouterr()
