@@ -1,1 +1,1 @@
-"""What finds and orders documents, whatever store they are in: hits, fusion, exact search, MaxSim, matched words."""
+"""What finds and orders documents, whatever store they are in: fusion, exact search, MaxSim, matched words, nDCG."""
