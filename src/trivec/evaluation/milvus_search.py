@@ -33,7 +33,7 @@ def milvus_search(queries: EncodedBlock, corpus: Iterable[EncodedBlock], k: int,
 
     Raises:
         MilvusError: Milvus refused a request.
-        MissingExtraError: pymilvus or milvus-lite is not installed.
+        MissingExtraError: `pymilvus` or `milvus-lite` is not installed.
     """
     assert queries.dense is not None
     with tempfile.TemporaryDirectory(prefix="trivec-") as folder:

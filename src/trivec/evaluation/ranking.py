@@ -112,7 +112,7 @@ class DatasetSearch:
         Raises:
             ValueError: No such mode, or the weights that the mode uses are all 0.
             MissingHeadError: The model lacks a head that the mode needs.
-            MissingExtraError: bm25s or pymilvus is needed and not installed.
+            MissingExtraError: `bm25s` or `pymilvus` is needed and not installed.
         """
         return self.as_run(self._search(mode, weights))
 
