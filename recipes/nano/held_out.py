@@ -15,12 +15,12 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
-from nano import CONFIG
-from nano_data import load_splits
-from nano_eval import Task, dev_tasks
-from nano_init import near_identity
-from nano_tokenizer import UNUSED_IDS
 
+from data import load_splits
+from evaluation import Task, dev_tasks
+from initial import near_identity
+from nano import CONFIG
+from tokenizer import UNUSED_IDS
 from trivec.training.folder import write_model_folder
 from trivec.training.m3 import TrainableM3
 

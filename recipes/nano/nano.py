@@ -1,7 +1,7 @@
 """Reproduce `nano`, the small model that trivec carries: `python recipes/nano/nano.py --data DATA --out FOLDER`.
 
 Stages, each kept in FOLDER so that a second run goes on where the first stopped: the development split is set aside,
-the tokenizer is trained, then word vectors (`nano_words.py`), which the encoder starts from (`nano_init.py`), then the
+the tokenizer is trained, then word vectors (`words.py`), which the encoder starts from (`initial.py`), then the
 model by `trivec.training`, and last the fusion weights, the figures and the model folder. Needs `trivec[train]`,
 sentencepiece, protobuf and bm25s. With `--minutes` the run fits the clock; with `--steps` alone it repeats bit for bit.
 """
@@ -12,17 +12,21 @@ import argparse
 import copy
 import json
 import logging
+import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from nano_batches import NanoBatches, Recipe
-from nano_card import model_card
-from nano_data import Split, load_splits
-from nano_eval import Task, bm25_table, dev_tasks, summary, table
-from nano_init import near_identity, weighted_bag_of_words
-from nano_tokenizer import (
+from tokenizers import Tokenizer
+
+from batches import NanoBatches, Recipe
+from card import model_card
+from data import Split, load_splits
+from evaluation import Task, bm25_table, dev_tasks, summary, table
+from initial import near_identity, weighted_bag_of_words
+from tokenizer import (
     PIECES,
     UNUSED_IDS,
     differing_texts,
@@ -31,15 +35,13 @@ from nano_tokenizer import (
     write_tokenizer,
     xlmr_tokenizer,
 )
-from nano_words import aligned_columns, factorised_vectors, train_words
-from tokenizers import Tokenizer
-
 from trivec.checkpoint import M3Config
 from trivec.training.folder import check_model_folder, round_to_half, write_model_folder
 from trivec.training.losses import LossSettings
 from trivec.training.m3 import TrainableM3
 from trivec.training.run_folder import Progress, RunFolder
 from trivec.training.trainer import Evaluate, Trainer, TrainingSettings
+from words import aligned_columns, factorised_vectors, train_words
 
 logger = logging.getLogger("nano")
 
@@ -108,6 +110,16 @@ PHASES = (
 AVERAGES = (0.0, 0.3, 0.5, 0.7, 1.0)
 
 
+class ClockTrainer(Trainer):
+    """Ends after `limit` seconds at the latest; the learning rate follows steps or time, whichever is further on."""
+
+    limit = math.inf
+
+    def share_done(self, started: float) -> float:
+        """See `Trainer.share_done`."""
+        return max(super().share_done(started), (time.monotonic() - started) / self.limit)
+
+
 def main() -> None:
     """Train nano."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -146,17 +158,18 @@ def main() -> None:
         settings = TrainingSettings(
             steps=round(phase.share * arguments.steps),
             learning_rate=phase.learning_rate,
-            embedding_learning_rate=phase.embedding_learning_rate,
             warmup_steps=60,
             loss=LOSS,
             bf16=True,
-            pad_multiple=16,
             save_every=100,
-            time_limit=None if arguments.minutes is None else 60 * phase.share * arguments.minutes,
         )
         source = NanoBatches(train, tokenizer, phase.recipe, LOSS, arguments.seed + number)
         folder = RunFolder(arguments.out / f"run-{number}")
-        progress.append(Trainer(model, source, settings, folder, show_progress=False).run())
+        trainer = ClockTrainer(model, source, settings, folder, show_progress=False)
+        trainer.optimizer.param_groups[0]["highest_rate"] = phase.embedding_learning_rate
+        if arguments.minutes is not None:
+            trainer.limit = 60 * phase.share * arguments.minutes
+        progress.append(trainer.run())
         logger.info("%s", progress[-1])
         average_with(model, start, evaluate)
     finish(model, tokenizer, tasks, progress, arguments)

@@ -241,7 +241,7 @@ def require_head(there: bool, model: str, head: str, remedy: str) -> None:
     """Refuse a command line that asks for vectors which the model has no head for, saying which option to change.
 
     Raises:
-        MissingHeadError: the head is not there.
+        MissingHeadError: The head is not there.
     """
     from trivec.errors import MissingHeadError
 

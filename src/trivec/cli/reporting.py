@@ -69,7 +69,7 @@ def leave_with_the_reader() -> NoReturn:
     """End the command, as the reader of its output has had enough, as `head` has: quietly, and not as a failure.
 
     Raises:
-        SystemExit: always.
+        SystemExit: Always.
     """
     # Python would complain when it flushes at the end.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -35,7 +35,7 @@ class Sources:
         skipped: How many bad records have been skipped so far.
 
     Raises:
-        DocumentError: records or files are bad; it names every such file.
+        DocumentError: Records or files are bad; it names every such file.
     """
 
     def __init__(self, files: DocumentFiles, skip: bool, skipped_beside: Path) -> None:
@@ -92,8 +92,8 @@ def open_sources(
     Args are those of `trivec.documents.DocumentFiles` and of `Sources`.
 
     Raises:
-        typer.BadParameter: the delimiter is not one character.
-        DocumentError: as of `DocumentFiles` and `Sources`.
+        typer.BadParameter: The delimiter is not one character.
+        DocumentError: As of `DocumentFiles` and `Sources`.
     """
     from trivec.documents import DocumentError, DocumentFiles, MetadataError
 

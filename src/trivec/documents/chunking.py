@@ -98,7 +98,7 @@ def chunk_documents(
     Args and errors are those of `chunk_text`.
 
     Raises:
-        MetadataError: a document's own metadata has one of these four names.
+        MetadataError: A document's own metadata has one of these four names.
     """
     for document in documents:
         if taken := [key for key in _PLACE if key in document.metadata]:

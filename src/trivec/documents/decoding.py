@@ -34,7 +34,7 @@ def checked_encoding(name: str) -> str:
     """Return the name of an encoding of text as Python spells it.
 
     Raises:
-        DocumentError: there is no such encoding.
+        DocumentError: There is no such encoding.
     """
     try:
         found = codecs.lookup(name)
@@ -53,7 +53,7 @@ def decode(data: bytes, encoding: str | None) -> str:
         encoding: How it is encoded unless it begins with a byte order mark; None: UTF-8.
 
     Raises:
-        UnicodeDecodeError: a byte is wrong.
+        UnicodeDecodeError: A byte is wrong.
     """
     mark, encoding = _mark(data[:_LONGEST_MARK], encoding)
     return data[len(mark) :].decode(encoding)
@@ -67,7 +67,7 @@ def decoded_lines(stream: BinaryIO, encoding: str | None) -> Iterator[str]:
         encoding: As in `decode`.
 
     Raises:
-        UnicodeDecodeError: a byte is wrong in an encoding in which what follows cannot be told from it, as in UTF-16.
+        UnicodeDecodeError: A byte is wrong in an encoding in which what follows cannot be told from it, as in UTF-16.
     """
     buffered = cast("io.BufferedReader", stream)
     mark, encoding = _mark(buffered.peek(_LONGEST_MARK)[:_LONGEST_MARK], encoding)

@@ -53,7 +53,7 @@ def as_document(item: Document | Mapping[str, Any] | str, position: int) -> Docu
 
     Raises:
         TypeError: `item` or one of its fields is of another type; the message names the position.
-        DocumentError: the dict lacks "text" or holds a key other than the three.
+        DocumentError: The dict lacks "text" or holds a key other than the three.
     """
     if isinstance(item, Document):
         return item

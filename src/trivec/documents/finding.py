@@ -78,8 +78,8 @@ def find_files(paths: Iterable[str | Path], base: Path | None = None) -> FoundFi
         base: The folder that names are relative to. None: the working folder.
 
     Raises:
-        TypeError: there is a single path, not several.
-        DocumentError: a path does not exist or is of another kind, or a folder cannot be read or holds no such file.
+        TypeError: There is a single path, not several.
+        DocumentError: A path does not exist or is of another kind, or a folder cannot be read or holds no such file.
     """
     if isinstance(paths, str | os.PathLike):
         raise TypeError(f"paths is a single {type(paths).__name__}: write [path]")

@@ -23,8 +23,8 @@ def read_parquet(file: Path, columns: Sequence[str] | None) -> Iterator[tuple[in
         columns: The columns to read, of those there are; None: all.
 
     Raises:
-        UnusableFileError: the file is damaged, or has two columns of one name.
-        MissingExtraError: pyarrow is not installed.
+        UnusableFileError: The file is damaged, or has two columns of one name.
+        MissingExtraError: `pyarrow` is not installed.
     """
     with _opened(file) as parquet:
         names = parquet.schema_arrow.names

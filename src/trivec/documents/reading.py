@@ -52,7 +52,7 @@ class DocumentFiles:
         left_out: How many files of which ending the folders hold beside them.
 
     Raises:
-        DocumentError: a path does not exist or is of another kind, a folder cannot be read or holds no such file, or
+        DocumentError: A path does not exist or is of another kind, a folder cannot be read or holds no such file, or
             there is no such encoding.
         ValueError: `delimiter` is not one character.
         TypeError: `paths` or `metadata_fields` is a bare string.
@@ -92,10 +92,10 @@ class DocumentFiles:
                 first one is raised as an error, those that show in a file's name before anything is read.
 
         Raises:
-            DocumentError: a file cannot be read, or a record lacks its text or id, or holds what JSON or UTF-8 cannot;
+            DocumentError: A file cannot be read, or a record lacks its text or id, or holds what JSON or UTF-8 cannot;
                 the message names file and line.
-            MetadataError: the same of its metadata.
-            MissingExtraError: there is a .parquet file, and pyarrow is not installed.
+            MetadataError: The same of its metadata.
+            MissingExtraError: There is a .parquet file, and pyarrow is not installed.
         """
         if self._misnamed and on_error is None:
             raise all_in_one(self._misnamed, False)
@@ -114,7 +114,7 @@ class DocumentFiles:
             How many documents there are; None where a pipe is among the files, which can be read only once.
 
         Raises:
-            DocumentError: as of `read`; it names every file that is bad, with its first bad line.
+            DocumentError: As of `read`; it names every file that is bad, with its first bad line.
         """
         regular = [file for file in self.files if file.is_regular]
         bad = list(self._misnamed)

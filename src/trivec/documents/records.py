@@ -76,7 +76,7 @@ def read_csv(lines: Iterable[str], encoding: str | None, delimiter: str) -> Iter
     """Yield each row by the names of the header, with the number of the line that it begins in; all values are text.
 
     Raises:
-        UnusableFileError: the header cannot be used.
+        UnusableFileError: The header cannot be used.
     """
     # The limit is the csv module's own and process-wide; it is raised and never lowered.
     csv.field_size_limit(max(csv.field_size_limit(), _CSV_FIELD_LIMIT))

@@ -47,7 +47,7 @@ def bm25_search(documents: Tokens, queries: Tokens, k: int, excluded: Rows) -> S
         excluded: (queries,) document that a query must not find, or -1.
 
     Raises:
-        MissingExtraError: bm25s is not installed.
+        MissingExtraError: `bm25s` is not installed.
     """
     bm25s = require("bm25s")
     if not any(documents):

@@ -21,7 +21,7 @@ def write_chart(report: EvaluationReport, path: str | Path, metric: str = METRIC
         metric: Out of `METRICS`.
 
     Raises:
-        MissingExtraError: matplotlib is not installed.
+        MissingExtraError: `matplotlib` is not installed.
         TrivecError: The ending is not one of an image.
     """
     check_chart_path(path)
@@ -58,7 +58,7 @@ def check_chart_path(path: str | Path) -> None:
     """Make sure, before any work is done, that `write_chart` will be able to write a chart of this name.
 
     Raises:
-        MissingExtraError: matplotlib is not installed.
+        MissingExtraError: `matplotlib` is not installed.
         TrivecError: The ending is not one of an image.
     """
     formats = require("matplotlib.backend_bases", "eval").FigureCanvasBase.get_supported_filetypes()

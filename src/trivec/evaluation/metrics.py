@@ -54,7 +54,7 @@ def per_query_metrics(
         Values between 0 and 1 by metric, (queries,) float64 each, in the order of `qrels`.
 
     Raises:
-        MissingExtraError: ir-measures is not installed.
+        MissingExtraError: `ir-measures` is not installed.
     """
     ir_measures = require("ir_measures")
     # What each metric is to ir-measures, and the length at which rankings are cut before they are measured. RR of a

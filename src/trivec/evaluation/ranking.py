@@ -130,7 +130,7 @@ class DatasetSearch:
         Raises:
             ValueError: No such mode.
             MissingHeadError: The model lacks a head that the mode needs.
-            MissingExtraError: bm25s is needed and not installed.
+            MissingExtraError: `bm25s` is needed and not installed.
         """
         return self.as_run(self._search(mode, weights))
 

@@ -37,7 +37,7 @@ def list_collections(
     """Return what is known of every collection, in the order of their names.
 
     Raises:
-        MilvusError: there is no such file, or Milvus cannot be reached or refuses.
+        MilvusError: There is no such file, or Milvus cannot be reached or refuses.
     """
     connection = _connect(str(uri), token, db_name, timeout)
     try:
@@ -54,7 +54,7 @@ def drop_collection(
     """Delete a collection with everything in it.
 
     Raises:
-        MilvusError: there is no such file or collection, or Milvus cannot be reached or refuses.
+        MilvusError: There is no such file or collection, or Milvus cannot be reached or refuses.
     """
     connection = _connect(str(uri), token, db_name, timeout)
     try:

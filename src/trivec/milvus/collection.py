@@ -62,12 +62,12 @@ class M3Collection:
     Raises:
         MilvusError: Milvus cannot be reached, rejects the token, takes no collection of this name, or the file is open
             in another process.
-        CollectionMismatchError: a collection of this name exists and cannot hold these vectors, or holds another
+        CollectionMismatchError: A collection of this name exists and cannot hold these vectors, or holds another
             model's.
-        MissingExtraError: pymilvus or, for a file, milvus-lite is not installed.
+        MissingExtraError: `pymilvus` or, for a file, `milvus-lite` is not installed.
 
     Warns:
-        UserWarning: the collection does not say which model its vectors are of, so this one was not compared with it.
+        UserWarning: The collection does not say which model its vectors are of, so this one was not compared with it.
     """
 
     def __init__(
@@ -126,9 +126,9 @@ class M3Collection:
         """The model that encodes documents and queries; if none was given, the one that the collection names.
 
         Raises:
-            MilvusError: there is no collection yet, or it names no model.
-            CollectionMismatchError: what the name stands for is another model by now.
-            CheckpointError: the model cannot be found.
+            MilvusError: There is no collection yet, or it names no model.
+            CollectionMismatchError: What the name stands for is another model by now.
+            CheckpointError: The model cannot be found.
         """
         with self._loading:
             if self._model is None:
@@ -150,7 +150,7 @@ class M3Collection:
         """Make sure that the collection exists, before anything is loaded to search it with.
 
         Raises:
-            MilvusError: it does not; the message says which ones there are.
+            MilvusError: It does not; the message says which ones there are.
         """
         if not self.exists:
             raise MilvusError(self._table.missing())
@@ -163,7 +163,7 @@ class M3Collection:
             reencode: As for the constructor.
 
         Raises:
-            CollectionMismatchError: the collection cannot hold the model's vectors, or holds another model's.
+            CollectionMismatchError: The collection cannot hold the model's vectors, or holds another model's.
         """
         table_model.settle(self._table, model, reencode=reencode)
         with self._loading:
@@ -212,15 +212,15 @@ class M3Collection:
             How many documents were written, left as they were, and left out.
 
         Raises:
-            TypeError: a document is none of the three, or a number is none.
-            ValueError: a number is out of its range.
-            DocumentError: a document cannot be stored whole, for instance because its text is longer than the 65,535
+            TypeError: A document is none of the three, or a number is none.
+            ValueError: A number is out of its range.
+            DocumentError: A document cannot be stored whole, for instance because its text is longer than the 65,535
                 bytes a Milvus VARCHAR holds. Documents before it may have been stored.
             MilvusError: Milvus refused a request.
 
         Warns:
-            TruncationWarning: documents had more tokens than are encoded.
-            UserWarning: documents had the same id, so only the last of them is stored.
+            TruncationWarning: Documents had more tokens than are encoded.
+            UserWarning: Documents had the same id, so only the last of them is stored.
         """
         added, repeated = self._add(documents, max_batch_tokens, max_length, skip_unchanged, show_progress)
         adding.warn_of_repeated_ids(repeated, "the last document of each is kept")
@@ -246,7 +246,7 @@ class M3Collection:
         """Delete the documents with these ids, or with this one; ids that are not there are passed over.
 
         Raises:
-            TypeError: an id is neither a str nor an int.
+            TypeError: An id is neither a str nor an int.
             MilvusError: Milvus refused the request.
         """
         self._table.delete(list(values.ids(ids)))
@@ -255,7 +255,7 @@ class M3Collection:
         """Return those of the given ids that the collection holds, as it stores them: the id 7 as "7".
 
         Raises:
-            TypeError: an id is neither a str nor an int.
+            TypeError: An id is neither a str nor an int.
             MilvusError: Milvus refused the request.
         """
         return set(self._table.fetch(list(values.ids(ids)), ["id"]))
@@ -324,13 +324,13 @@ class M3Collection:
             The hits of the one query, or a list of them for each query in order; best first.
 
         Raises:
-            MilvusError: the collection does not exist, or Milvus refused the search, for instance for its filter.
-            MissingHeadError: weights or token vectors are needed that the model has no head for.
-            ValueError: an argument is out of range or not one of those named, or a query is empty or blank.
+            MilvusError: The collection does not exist, or Milvus refused the search, for instance for its filter.
+            MissingHeadError: Weights or token vectors are needed that the model has no head for.
+            ValueError: An argument is out of range or not one of those named, or a query is empty or blank.
             TypeError: `ranker` is neither of the two, or a number is none.
 
         Warns:
-            UserWarning: nothing was found, and the filter names a field that no document has.
+            UserWarning: Nothing was found, and the filter names a field that no document has.
         """
         limit = whole_number("limit", limit, 1)
         offset = whole_number("offset", offset, 0)

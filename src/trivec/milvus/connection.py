@@ -79,9 +79,9 @@ class Connection:
         place: The URI without credentials, for messages.
 
     Raises:
-        MilvusError: the URI is malformed, the file is open in another process or is damaged, no server answers, or the
+        MilvusError: The URI is malformed, the file is open in another process or is damaged, no server answers, or the
             server rejects the token.
-        MissingExtraError: the URI is a Milvus Lite file and milvus-lite is not installed.
+        MissingExtraError: The URI is a Milvus Lite file and milvus-lite is not installed.
     """
 
     def __init__(

@@ -79,11 +79,11 @@ def index_documents(
 
     Raises:
         ValueError: `max_tokens` is more than the model reads, or a number is out of its range.
-        TypeError: a number is none.
-        What `M3Collection.add`, `chunk_text` and the iterable raise.
+        TypeError: A number is none.
+        Exception: What `M3Collection.add`, `chunk_text` and the iterable raise.
 
     Warns:
-        UserWarning: documents had the same id, so only the chunks of the last of them stay.
+        UserWarning: Documents had the same id, so only the chunks of the last of them stay.
     """
     read_from = list(read_from)
     max_tokens = None if max_tokens is None else whole_number("max_tokens", max_tokens, 1)
@@ -130,7 +130,7 @@ def delete_documents(collection: M3Collection, ids: str | int | Iterable[str | i
         How many rows were deleted, and those of the ids that are not there.
 
     Raises:
-        TypeError: an id is neither a str nor an int.
+        TypeError: An id is neither a str nor an int.
         MilvusError: Milvus refused a request.
     """
     deleted = 0

@@ -46,7 +46,7 @@ def start(path: str) -> None:
         path: The absolute path of the file.
 
     Raises:
-        Exception: what Milvus Lite raises where the file is damaged or open in another process.
+        Exception: What Milvus Lite raises where the file is damaged or open in another process.
     """
     manager = _manager()
     if is_open(path) or not hasattr(socket, "AF_UNIX") or not hasattr(manager, "_servers"):
@@ -100,7 +100,7 @@ def _socket_folder() -> Path:
     """Make a folder that only this user may enter, and remove those that killed processes have left.
 
     Raises:
-        OSError: a folder cannot be made, or its path is too long for a socket.
+        OSError: A folder cannot be made, or its path is too long for a socket.
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     parent = Path(runtime if os.access(runtime, os.W_OK) else tempfile.gettempdir())

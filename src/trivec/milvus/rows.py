@@ -27,8 +27,8 @@ def checked(documents: Iterable[Document | Mapping[str, Any] | str], limits: Lim
     """Yield what users pass as documents as such, each checked.
 
     Raises:
-        TypeError: there is a single document, not several, or one is of another type.
-        DocumentError: as `check`, or a dict is no document.
+        TypeError: There is a single document, not several, or one is of another type.
+        DocumentError: As `check`, or a dict is no document.
     """
     if isinstance(documents, str | Mapping):
         raise TypeError(f"documents is a single {type(documents).__name__}: give a list of documents")
@@ -47,9 +47,9 @@ def check(document: Document, limits: Limits) -> None:
     """Refuse a document that Milvus cannot store whole.
 
     Raises:
-        DocumentError: the id is empty, too long or holds a control character; the text is too long or cannot be written
+        DocumentError: The id is empty, too long or holds a control character; the text is too long or cannot be written
             as UTF-8.
-        MetadataError: the metadata is too long, is not JSON, or uses the name of a field.
+        MetadataError: The metadata is too long, is not JSON, or uses the name of a field.
     """
     name = f"document {document.id[:80]!r}"
     if not document.id or any(character < " " or character == "\x7f" for character in document.id):
@@ -88,7 +88,7 @@ def _with_plain_metadata(document: Document) -> Document:
     """Return the document with values of NumPy in its metadata as Python's.
 
     Raises:
-        MetadataError: a dict inside its metadata has a key that is not a str.
+        MetadataError: A dict inside its metadata has a key that is not a str.
     """
     metadata = {}
     for key, value in document.metadata.items():

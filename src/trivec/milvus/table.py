@@ -62,7 +62,7 @@ class Table:
 
     Raises:
         MilvusError: Milvus cannot be reached, or takes no collection of this name.
-        CollectionMismatchError: it exists and has other fields.
+        CollectionMismatchError: It exists and has other fields.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Table:
         """Make sure that dense vectors of this size fit the collection, if there is one.
 
         Raises:
-            CollectionMismatchError: they do not.
+            CollectionMismatchError: They do not.
         """
         if self.description is not None and self.description.dense_dim != dense_dim:
             self._refuse([schema.size_difference(self.description.dense_dim, dense_dim)])

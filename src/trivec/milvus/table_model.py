@@ -27,9 +27,9 @@ def load(table: Table) -> M3Model:
     """Load the model that a table names.
 
     Raises:
-        MilvusError: there is no collection yet, or it names no model.
-        CollectionMismatchError: what the name stands for is another model by now.
-        CheckpointError: the model cannot be found.
+        MilvusError: There is no collection yet, or it names no model.
+        CollectionMismatchError: What the name stands for is another model by now.
+        CheckpointError: The model cannot be found.
     """
     from trivec.model import M3Model  # loads OpenVINO, which deleting and counting need not
 
@@ -50,10 +50,10 @@ def settle(table: Table, model: M3Model, *, reencode: bool) -> None:
     """Make sure that a table's vectors are a model's, or with `reencode` have them made with it.
 
     Raises:
-        CollectionMismatchError: the table cannot hold the model's vectors, or holds another model's.
+        CollectionMismatchError: The table cannot hold the model's vectors, or holds another model's.
 
     Warns:
-        UserWarning: the table does not say which model its vectors are of.
+        UserWarning: The table does not say which model its vectors are of.
     """
     if table.description is None:
         return

@@ -20,8 +20,8 @@ def seconds(name: str, value: object) -> float | None:
     """Return an argument that is a time in seconds, or None.
 
     Raises:
-        TypeError: it is no number.
-        ValueError: it is not above 0.
+        TypeError: It is no number.
+        ValueError: It is not above 0.
     """
     if value is None:
         return None
@@ -36,7 +36,7 @@ def ids(given: object) -> Iterator[str]:
     """Yield ids as they are stored: an int is its digits; a single str or int is one id, not several.
 
     Raises:
-        TypeError: one is neither a str nor an int, or `given` is no iterable of them.
+        TypeError: One is neither a str nor an int, or `given` is no iterable of them.
     """
     if isinstance(given, str | Integral):
         given = [given]
@@ -62,7 +62,7 @@ def plain(value: Any) -> Any:
     """Return metadata as Python's own kinds of value: NumPy's scalars and arrays, and tuples, turned into these.
 
     Raises:
-        TypeError: a dict in it has a key that is not a str; JSON has no other, and turning it into one would change it.
+        TypeError: A dict in it has a key that is not a str; JSON has no other, and turning it into one would change it.
     """
     if isinstance(value, np.generic):
         return value.item()

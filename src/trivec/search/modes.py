@@ -28,7 +28,7 @@ def check_mode(mode: object) -> None:
     """Make sure of a mode of search.
 
     Raises:
-        ValueError: it is not one of `Mode`.
+        ValueError: It is not one of `Mode`.
     """
     if mode not in get_args(Mode):
         raise ValueError(f"mode is {mode!r:.60}: it must be {', '.join(map(repr, get_args(Mode)))}")

@@ -37,7 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
         ...     part.write_bytes(archive)
 
     Raises:
-        OSError: no file can be made beside `path`, or `path` cannot be replaced.
+        OSError: No file can be made beside `path`, or `path` cannot be replaced.
     """
     remove_leftovers(path)
     with _part_file(path) as part:

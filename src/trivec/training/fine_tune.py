@@ -81,7 +81,7 @@ def fine_tune(
         CheckpointError: The model cannot be read.
         DataError: The data cannot be read.
         DeviceError: The device cannot be had.
-        MissingExtraError: matplotlib is not installed.
+        MissingExtraError: `matplotlib` is not installed.
         NotADirectoryError: `out` is a file.
         TrainingError: The run cannot go on, or `out` holds one with another model, other data or settings.
         ResultError: The written folder does not give the model's vectors.

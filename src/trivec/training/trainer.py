@@ -42,7 +42,6 @@ class TrainingSettings:
     Attributes:
         steps: Number of optimiser steps.
         learning_rate: Highest learning rate; it rises over `warmup_steps` and falls to 0 at the last step.
-        embedding_learning_rate: That of the word embeddings, None for the same.
         weight_decay: AdamW's, on matrices only.
         warmup_steps: Steps of the rise.
         max_gradient_norm: Longer gradients are scaled down to this length.
@@ -52,16 +51,12 @@ class TrainingSettings:
             `is_bf16_fast` says.
         checkpoint_gradients: Recompute activations layer by layer.
         part_size: Texts to hold activations of at a time, None for the whole batch.
-        pad_multiple: Lengths are rounded up to a multiple of this.
         evaluate_every: Steps between evaluations.
         save_every: Steps between checkpoints.
-        time_limit: Seconds after which the run ends: the learning rate then follows the larger of the shares of
-            steps and of time. Such a run cannot be repeated bit for bit.
     """
 
     steps: int
     learning_rate: float = 1e-5
-    embedding_learning_rate: float | None = None
     weight_decay: float = 0.01
     warmup_steps: int = 0
     max_gradient_norm: float = 1.0
@@ -70,20 +65,18 @@ class TrainingSettings:
     bf16: bool | None = None
     checkpoint_gradients: bool = False
     part_size: int | None = None
-    pad_multiple: int = 8
     evaluate_every: int = 500
     save_every: int = 500
-    time_limit: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "evaluate_every", "save_every", "pad_multiple"):
+        for name in ("steps", "evaluate_every", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.part_size is not None and self.part_size < 1:
             raise ValueError(f"part_size must be at least 1, not {self.part_size}")
-        rates = {"learning rate": self.learning_rate, "embedding learning rate": self.embedding_learning_rate}
-        for what, value in (*rates.items(), ("longest gradient norm", self.max_gradient_norm)):
-            if value is not None and not 0 < value < math.inf:
+        rates = {"learning rate": self.learning_rate, "longest gradient norm": self.max_gradient_norm}
+        for what, value in rates.items():
+            if not 0 < value < math.inf:
                 raise ValueError(f"the {what} must be a number above 0, not {value}")
         if not 0 <= self.weight_decay < math.inf or self.warmup_steps < 0:
             raise ValueError(
@@ -93,6 +86,8 @@ class TrainingSettings:
 
 class Trainer:
     """Trains a model.
+
+    Before `run`, a group of `optimizer` may be given another "highest_rate" (the first one is the word embeddings').
 
     Args:
         model: The model, on the device to train on.
@@ -154,9 +149,9 @@ class Trainer:
         self.model.train()
         started = time.monotonic() - self.progress.seconds
         with progress_bar(self.settings.steps, "Training", "steps", self.show_progress, done=self.progress.step) as bar:
-            while self._share_done(started) < 1:
+            while self.share_done(started) < 1:
                 self._step(started, bar)
-                ended = self._share_done(started) >= 1
+                ended = self.share_done(started) >= 1
                 if self.evaluate is not None and (ended or self.progress.step % self.settings.evaluate_every == 0):
                     self._evaluate(self.evaluate)
                 if ended or self.progress.step % self.settings.save_every == 0:
@@ -165,15 +160,17 @@ class Trainer:
             self.folder.load_best(self.model)
         return self.progress
 
-    def _share_done(self, started: float) -> float:
-        share = self.progress.step / self.settings.steps
-        if self.settings.time_limit is not None:
-            share = max(share, (time.monotonic() - started) / self.settings.time_limit)
-        return share
+    def share_done(self, started: float) -> float:
+        """How much of the run is done, which the learning rate follows; it ends at 1.
+
+        Args:
+            started: When it began, by `time.monotonic`, the time before it was resumed counted; for runs by the clock.
+        """
+        return self.progress.step / self.settings.steps
 
     def _step(self, started: float, bar: ProgressBar) -> None:
         step = self.progress.step
-        rate = _schedule(step, self._share_done(started), self.settings)
+        rate = _schedule(step, self.share_done(started), self.settings)
         for group in self.optimizer.param_groups:
             group["lr"] = group["highest_rate"] * rate
         begun = time.monotonic()
@@ -185,7 +182,6 @@ class Trainer:
             step=step,
             bf16=self.bf16,
             part_size=self.settings.part_size,
-            pad_multiple=self.settings.pad_multiple,
         )
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = float(nn.utils.clip_grad_norm_(parameters, self.settings.max_gradient_norm))
@@ -260,19 +256,19 @@ def _optimizer(model: TrainableM3, settings: TrainingSettings) -> torch.optim.Ad
     embeddings = model.encoder.embeddings.word_embeddings.weight
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
-        ([p for p in trained if p is embeddings], settings.embedding_learning_rate, 0.0),
-        ([p for p in trained if p is not embeddings and p.dim() > 1], None, settings.weight_decay),
-        ([p for p in trained if p.dim() == 1], None, 0.0),
+        ([p for p in trained if p is embeddings], 0.0),
+        ([p for p in trained if p is not embeddings and p.dim() > 1], settings.weight_decay),
+        ([p for p in trained if p.dim() == 1], 0.0),
     ]
     return torch.optim.AdamW(
         [
             {
                 "params": parameters,
                 "weight_decay": decay,
-                "lr": settings.learning_rate if rate is None else rate,
-                "highest_rate": settings.learning_rate if rate is None else rate,
+                "lr": settings.learning_rate,
+                "highest_rate": settings.learning_rate,
             }
-            for parameters, rate, decay in groups
+            for parameters, decay in groups
             if parameters
         ],
         fused=True,

@@ -46,8 +46,8 @@ def check_path(path: Path) -> None:
     """Make sure that vectors can be written to `path`, before they are computed.
 
     Raises:
-        TrivecError: the name does not end in .npz or .parquet, is that of a folder, or no file can be made beside it.
-        MissingExtraError: it ends in .parquet and pyarrow is not installed.
+        TrivecError: The name does not end in .npz or .parquet, is that of a folder, or no file can be made beside it.
+        MissingExtraError: It ends in .parquet and pyarrow is not installed.
     """
     if path.suffix not in SUFFIXES:
         raise TrivecError(f"{path} must end in {' or '.join(SUFFIXES)}")
@@ -76,7 +76,7 @@ def save_vectors(
         The number of texts written.
 
     Raises:
-        TrivecError: as `check_path`; or the disk is full, or writing fails otherwise.
+        TrivecError: As `check_path`; or the disk is full, or writing fails otherwise.
     """
     path = Path(path)
     check_path(path)

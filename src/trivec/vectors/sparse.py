@@ -117,7 +117,7 @@ def pool_lexical_weights(
         unused_ids: Token ids to leave out.
 
     Returns:
-        texts x vocabulary_size, float32, indices sorted within each row.
+        Texts x vocabulary_size, float32, indices sorted within each row.
     """
     n = len(token_ids)
     ids = np.concatenate([*token_ids, np.empty(0, np.int32)])

@@ -75,7 +75,7 @@ def compare_with_published(model: M3Model, published: dict[str, Any] | None = No
         published: Values in the form of `published_values`, which they are if None.
 
     Raises:
-        MissingHeadError: the model lacks a head.
+        MissingHeadError: The model lacks a head.
     """
     published = published_values() if published is None else published
     tolerances = TOLERANCES[model.precision]

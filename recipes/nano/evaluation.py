@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 import bm25s
 import numpy as np
 import torch
-from nano_data import PAIR_LANGUAGES, SPLIT_SEED, TARGET_LANGUAGES
 
+from data import PAIR_LANGUAGES, SPLIT_SEED, TARGET_LANGUAGES
 from trivec.search.fusion import FusionWeights, choose_weights
 from trivec.search.ndcg import ndcg_at_10
 from trivec.training.losses import LossSettings, head_scores
 from trivec.training.m3 import Representations, pad_token_ids
 
 if TYPE_CHECKING:
-    from nano_data import Split
     from tokenizers import Tokenizer
 
+    from data import Split
     from trivec.training.m3 import TrainableM3
 
 MODES = ("dense", "sparse", "multi")

@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from nano_data import PAIR_LANGUAGES, TARGET_LANGUAGES
 
+from data import PAIR_LANGUAGES, TARGET_LANGUAGES
 from trivec.training.batches import TokenBatch
 from trivec.training.losses import LossSettings
 
 if TYPE_CHECKING:
-    from nano_data import Passage, Split
     from tokenizers import Tokenizer
+
+    from data import Passage, Split
 
 Ids = np.ndarray
 BEGIN, END = 0, 2

@@ -1,4 +1,4 @@
-"""What nano starts from: an encoder that is a weighted bag of words, the words being those of `nano_words.py`.
+"""What nano starts from: an encoder that is a weighted bag of words, the words being those of `words.py`.
 
 Three dimensions of the hidden state are kept apart: a piece's gain, its idf, and a mark of `<s>`. The first layer's
 attention is set so that `<s>` takes the mean of all tokens weighted by exp(gain), and other tokens look at `<s>` alone,

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sentencepiece
-from nano_data import LANGUAGES, TARGET_LANGUAGES
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Tokenizer
 
+from data import LANGUAGES, TARGET_LANGUAGES
+
 if TYPE_CHECKING:
-    from nano_data import Split
+    from data import Split
 
 PIECES = 24_000
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")

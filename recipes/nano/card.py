@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nano_data import LANGUAGES, TARGET_LANGUAGES
+from data import LANGUAGES, TARGET_LANGUAGES
 
 GROUPS = {
     "xquad": "Question to paragraph, same language (10 languages, pool of 40)",

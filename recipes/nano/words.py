@@ -16,9 +16,9 @@ import torch
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from nano_data import Split
     from tokenizers import Tokenizer
 
+    from data import Split
     from trivec.training.batches import BatchSource
 
 TEMPERATURE = 0.05
