@@ -144,7 +144,9 @@ def _fused(
                 continue
             own = vectors[identifier]
             from_dense = dense_score(query, np.array(own["dense"], np.float32)) if from_dense is None else from_dense
-            from_sparse = sum(shared_weights(weights, own["sparse"]).values()) if from_sparse is None else from_sparse
+            from_sparse = (
+                sum(shared_weights(weights, own["sparse"]).values(), 0.0) if from_sparse is None else from_sparse
+            )
         ranks = dense_ranks.get(identifier), sparse_ranks.get(identifier)
         candidates[identifier] = Candidate(from_dense, from_sparse, *ranks)
         hits[identifier] = replace(hit, dense_score=from_dense, sparse_score=from_sparse)
