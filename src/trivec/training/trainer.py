@@ -81,8 +81,13 @@ class TrainingSettings:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.part_size is not None and self.part_size < 1:
             raise ValueError(f"part_size must be at least 1, not {self.part_size}")
-        rates = {"learning rate": self.learning_rate, "embedding learning rate": self.embedding_learning_rate}
-        for what, value in (*rates.items(), ("longest gradient norm", self.max_gradient_norm)):
+        above_zero = {
+            "learning rate": self.learning_rate,
+            "embedding learning rate": self.embedding_learning_rate,
+            "longest gradient norm": self.max_gradient_norm,
+            "time limit": self.time_limit,
+        }
+        for what, value in above_zero.items():
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"the {what} must be a number above 0, not {value}")
         if not 0 <= self.weight_decay < math.inf or self.warmup_steps < 0:
