@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -26,7 +26,8 @@ def read_settings(file: Path, *settings: type[Any], but: Container[str]) -> dict
         OSError: The file cannot be read.
         typer.BadParameter: It is not JSON, or holds another name, or a value of another type than the field has.
     """
-    kinds = {name: kind for one in settings for name, kind in get_type_hints(one).items() if name not in but}
+    kinds = {name: kind for one in settings for name, kind in get_type_hints(one).items()}
+    kinds = {name: kind for name, kind in kinds.items() if name not in but and not is_dataclass(kind)}
     try:
         values = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:

@@ -145,8 +145,8 @@ def train(
         raise typer.BadParameter(f"--device {device} names several, and training runs on one")
     rarely: dict[str, Any] = {}
     if settings is not None:
-        without = {*inspect.signature(train).parameters, "loss"}
-        rarely = settings_file.read_settings(settings, LossSettings, TrainingSettings, but=without)
+        own = inspect.signature(train).parameters
+        rarely = settings_file.read_settings(settings, LossSettings, TrainingSettings, but=own)
     try:
         loss = LossSettings(
             heads=tuple(head.strip() for head in heads.split(",")),
