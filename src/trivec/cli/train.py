@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from trivec.cli import reporting
+from trivec.cli import options, reporting, settings_file
 
 _BATCHES = "Batches"
-_LOSS = "Loss"
-_OPTIMISER = "Optimiser"
+_OPTIMISER = "Loss and optimiser"
 _MEMORY = "Memory and device"
 _RECORDS = "Evaluation and checkpoints"
+# Share of the steps in which the learning rate rises, unless the settings say in how many it does.
+_WARMUP = 0.1
 
 
 def train(
@@ -33,6 +35,7 @@ def train(
             metavar="MODEL",
             help="The model to start from: a name, a folder or a hub id.",
             show_default=False,
+            rich_help_panel="Model",
         ),
     ],
     out: Annotated[
@@ -45,10 +48,23 @@ def train(
             show_default=False,
         ),
     ],
-    heads: Annotated[str, typer.Option(metavar="NAMES", help="Heads to train, separated by commas.")] = (
-        "dense,sparse,colbert"
-    ),
-    freeze_encoder: Annotated[bool, typer.Option("--freeze-encoder", help="Train the heads alone.")] = False,
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="JSON object of what is set more rarely: warmup_steps, loss_weights, bf16, ... (docs/training.md).",
+        ),
+    ] = None,
+    revision: options.Revision = None,
+    offline: options.Offline = False,
+    heads: Annotated[
+        str, typer.Option(metavar="NAMES", help="Heads to train, separated by commas.", rich_help_panel="Model")
+    ] = "dense,sparse,colbert",
+    freeze_encoder: Annotated[
+        bool, typer.Option("--freeze-encoder", help="Train the heads alone.", rich_help_panel="Model")
+    ] = False,
     half: Annotated[bool, typer.Option("--half", help="Store float16 instead of float32.")] = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the batches and of new heads.")] = 0,
     batch_size: Annotated[
@@ -74,31 +90,9 @@ def train(
     learning_rate: Annotated[
         float, typer.Option(metavar="X", help="Highest learning rate.", rich_help_panel=_OPTIMISER)
     ] = 1e-5,
-    warmup: Annotated[
-        float,
-        typer.Option(
-            min=0, max=1, metavar="X", help="Share of the steps in which the rate rises.", rich_help_panel=_OPTIMISER
-        ),
-    ] = 0.1,
     temperature: Annotated[
-        float, typer.Option(metavar="X", help="Every score is divided by it.", rich_help_panel=_LOSS)
+        float, typer.Option(metavar="X", help="Every score is divided by it.", rich_help_panel=_OPTIMISER)
     ] = 0.02,
-    sum_weights: Annotated[
-        tuple[float, float, float],
-        typer.Option(
-            metavar="D S C", help="Weights of dense, sparse and ColBERT scores in their sum.", rich_help_panel=_LOSS
-        ),
-    ] = (1.0, 0.3, 1.0),
-    loss_weights: Annotated[
-        tuple[float, float, float],
-        typer.Option(metavar="D S C", help="Weights of the dense, sparse and ColBERT losses.", rich_help_panel=_LOSS),
-    ] = (1.0, 0.1, 1.0),
-    self_distill: Annotated[
-        bool, typer.Option(help="Let each head learn from the sum of all.", rich_help_panel=_LOSS)
-    ] = True,
-    self_distill_start: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Step from which they do.", rich_help_panel=_LOSS)
-    ] = 0,
     held_out: Annotated[
         Path | None,
         typer.Option(
@@ -119,22 +113,6 @@ def train(
             min=1,
             metavar="N",
             help="Texts in memory at a time: slower, and any batch fits.",
-            rich_help_panel=_MEMORY,
-        ),
-    ] = None,
-    checkpoint_gradients: Annotated[
-        bool,
-        typer.Option(
-            "--checkpoint-gradients",
-            help="Recompute activations instead of keeping them.",
-            rich_help_panel=_MEMORY,
-        ),
-    ] = False,
-    bf16: Annotated[
-        bool | None,
-        typer.Option(
-            help="Matrix products in bfloat16. Default: on a GPU, and where the processor has it.",
-            show_default=False,
             rich_help_panel=_MEMORY,
         ),
     ] = None,
@@ -162,37 +140,41 @@ def train(
     from trivec.training.run_folder import CHECKPOINT
     from trivec.training.trainer import TrainingSettings
 
+    devices = options.device_names(device) or []
+    if len(devices) > 1:
+        raise typer.BadParameter(f"--device {device} names several, and training runs on one")
+    rarely: dict[str, Any] = {}
+    if settings is not None:
+        own = inspect.signature(train).parameters
+        rarely = settings_file.read_settings(settings, LossSettings, TrainingSettings, but=own)
     try:
         loss = LossSettings(
             heads=tuple(head.strip() for head in heads.split(",")),
             temperature=temperature,
-            sum_weights=sum_weights,
-            loss_weights=loss_weights,
-            self_distill=self_distill,
-            self_distill_start=self_distill_start,
+            **settings_file.of(LossSettings, rarely),
         )
         total = steps or count_steps(data, batch_size, epochs)
-        settings = TrainingSettings(
+        how = TrainingSettings(
             steps=total,
             learning_rate=learning_rate,
-            warmup_steps=round(warmup * total),
             loss=loss,
             freeze_encoder=freeze_encoder,
-            bf16=bf16,
-            checkpoint_gradients=checkpoint_gradients,
             part_size=part_size,
             evaluate_every=evaluate_every,
             save_every=save_every,
+            **{"warmup_steps": round(_WARMUP * total), **settings_file.of(TrainingSettings, rarely)},
         )
         progress = fine_tune(
             model,
             data,
             out,
-            settings,
+            how,
             batches=BatchSettings(batch_size, group_size, query_length, passage_length, seed),
             held_out=held_out,
-            device=device,
+            device=devices[0] if devices else None,
             half=half,
+            revision=revision,
+            local_files_only=offline,
             show_progress=reporting.stderr.is_terminal,
         )
     except ValueError as error:

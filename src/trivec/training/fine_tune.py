@@ -57,6 +57,8 @@ def fine_tune(
     held_out: Path | None = None,
     device: str | None = None,
     half: bool = False,
+    revision: str | None = None,
+    local_files_only: bool = False,
     show_progress: bool = True,
 ) -> Progress:
     """Fine-tune a model and write the result in BAAI/bge-m3's layout.
@@ -72,6 +74,8 @@ def fine_tune(
             are chosen on it.
         device: "cpu", "cuda" or "mps"; the best there is if None.
         half: Whether to store float16.
+        revision: Branch, tag or commit of a hub model.
+        local_files_only: Whether to use a downloaded model only.
         show_progress: Whether to draw a progress bar.
 
     Returns:
@@ -90,7 +94,7 @@ def fine_tune(
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"{out} is a file, where a folder for the result is wanted: name another")
     batches = batches or BatchSettings()
-    checkpoint = open_checkpoint(name_or_path)
+    checkpoint = open_checkpoint(name_or_path, revision=revision, local_files_only=local_files_only)
     tokenizer = M3Tokenizer(checkpoint.tokenizer_file)
     limit = checkpoint.config.max_length
     query_length, passage_length = min(batches.query_length, limit), min(batches.passage_length, limit)
