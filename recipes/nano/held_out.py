@@ -21,8 +21,8 @@ from evaluation import Task, dev_tasks
 from initial import near_identity
 from nano import CONFIG
 from tokenizer import UNUSED_IDS
-from trivec.training.folder import write_model_folder
 from trivec.training.m3 import TrainableM3
+from trivec.training.result_folder import write_model_folder
 
 
 def write_beir(task: Task, folder: Path) -> None:

@@ -36,9 +36,9 @@ from tokenizer import (
     xlmr_tokenizer,
 )
 from trivec.checkpoint import M3Config
-from trivec.training.folder import check_model_folder, round_to_half, write_model_folder
 from trivec.training.losses import LossSettings
 from trivec.training.m3 import TrainableM3
+from trivec.training.result_folder import check_model_folder, round_to_half, write_model_folder
 from trivec.training.run_folder import Progress, RunFolder
 from trivec.training.trainer import Evaluate, Trainer, TrainingSettings
 from words import aligned_columns, factorised_vectors, train_words

@@ -10,10 +10,10 @@ import torch
 
 from random_checkpoint import write_random_checkpoint
 from trivec.training.batches import TokenBatch
-from trivec.training.folder import load_trainable, write_model_folder
 from trivec.training.gradients import backward
 from trivec.training.losses import LossSettings
 from trivec.training.m3 import TrainableM3
+from trivec.training.result_folder import load_trainable, write_model_folder
 
 VOCABULARY = range(4, 90)
 

@@ -18,22 +18,22 @@ from trivec import M3Model  # noqa: E402
 from trivec.checkpoint import open_checkpoint  # noqa: E402
 from trivec.checkpoint.safetensors_file import read_safetensors  # noqa: E402
 from trivec.checkpoint.tokenizer import M3Tokenizer  # noqa: E402
-from trivec.training import encoder as encoder_module  # noqa: E402
+from trivec.training import trainable_encoder as encoder_module  # noqa: E402
 from trivec.training import trainer as trainer_module  # noqa: E402
 from trivec.training.batches import TokenBatch  # noqa: E402
 from trivec.training.fine_tune import BatchSettings, fine_tune  # noqa: E402
-from trivec.training.folder import (  # noqa: E402
+from trivec.training.gradients import backward  # noqa: E402
+from trivec.training.held_out_scores import HeldOut  # noqa: E402
+from trivec.training.losses import LossSettings  # noqa: E402
+from trivec.training.result_folder import (  # noqa: E402
     ResultError,
     check_model_folder,
     load_trainable,
     write_model_folder,
 )
-from trivec.training.gradients import backward  # noqa: E402
-from trivec.training.held_out_scores import HeldOut  # noqa: E402
-from trivec.training.jsonl import DataError, JsonlBatches, find_files  # noqa: E402
-from trivec.training.losses import LossSettings  # noqa: E402
 from trivec.training.run_folder import RunFolder  # noqa: E402
 from trivec.training.trainer import Trainer, TrainingError, TrainingSettings  # noqa: E402
+from trivec.training.training_data import DataError, JsonlBatches, find_files  # noqa: E402
 
 WORDS = ["boat", "lake", "ice", "sail", "wind", "sun", "fish", "bird", "tree", "road", "house", "door", "bread", "salt"]
 

@@ -135,10 +135,10 @@ def train(
     """
     # torch takes seconds to import: not before somebody trains.
     from trivec.training.fine_tune import RUN_FOLDER, BatchSettings, fine_tune
-    from trivec.training.jsonl import count_steps
     from trivec.training.losses import LossSettings
     from trivec.training.run_folder import CHECKPOINT
     from trivec.training.trainer import TrainingSettings
+    from trivec.training.training_data import count_steps
 
     devices = options.device_names(device) or []
     if len(devices) > 1:

@@ -15,20 +15,20 @@ from trivec.checkpoint.tokenizer import M3Tokenizer
 from trivec.errors import DeviceError
 from trivec.support.extras import require
 from trivec.support.part_files import remove_leftovers
-from trivec.training.folder import (
+from trivec.training.held_out_scores import HeldOut
+from trivec.training.inputs import Content, RunInputs, begin_or_resume, settings_record
+from trivec.training.m3 import TrainableM3
+from trivec.training.plot import plot_run
+from trivec.training.result_folder import (
     WEIGHTS,
     check_model_folder,
     load_trainable,
     round_to_half,
     write_model_folder,
 )
-from trivec.training.held_out_scores import HeldOut
-from trivec.training.inputs import Content, RunInputs, begin_or_resume, settings_record
-from trivec.training.jsonl import JsonlBatches, find_files
-from trivec.training.m3 import TrainableM3
-from trivec.training.plot import plot_run
 from trivec.training.run_folder import Progress, RunFolder
 from trivec.training.trainer import Trainer, TrainingSettings, is_bf16_fast
+from trivec.training.training_data import JsonlBatches, find_files
 
 logger = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from trivec.checkpoint.tokenizer import M3Tokenizer
 from trivec.search.fusion import FusionWeights, choose_weights
 from trivec.search.ndcg import ndcg_at_10
-from trivec.training.jsonl import JsonlFile
 from trivec.training.losses import HEADS, LossSettings, head_scores
 from trivec.training.m3 import Representations, TrainableM3, pad_token_ids
+from trivec.training.training_data import JsonlFile
 
 # Queries scored at a time: MaxSim holds (their tokens x a part's tokens) similarities.
 QUERY_PART = 64

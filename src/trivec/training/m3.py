@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trivec.checkpoint import M3Config
-from trivec.training.encoder import XLMREncoder
+from trivec.training.trainable_encoder import XLMREncoder
 
 
 @dataclass(frozen=True)
