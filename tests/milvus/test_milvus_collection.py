@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -444,3 +445,13 @@ def test_chunks_fit_what_the_model_reads(tiny_checkpoint, tmp_path, recwarn):
         with pytest.raises(ValueError, match="max_tokens is 62: of a chunk the model reads at most 61"):
             index_documents(collection, [long], max_tokens=62)
     assert not [warning for warning in recwarn if issubclass(warning.category, TruncationWarning)]
+
+
+def test_reranking_warns_of_no_document_that_adding_has_warned_of(tiny_model, tmp_path):
+    with M3Collection("long", tiny_model, uri=tmp_path / "m.db") as collection:
+        with pytest.warns(TruncationWarning, match="1 of 1 texts"):
+            collection.add(["a boat " * 2000], show_progress=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", TruncationWarning)
+            (hit,) = collection.search("a boat", rerank="colbert")
+    assert hit.colbert_score is not None

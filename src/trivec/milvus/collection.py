@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
 from trivec.documents import Document
 from trivec.errors import MilvusError
@@ -21,6 +21,7 @@ from trivec.milvus.adding import Added
 from trivec.milvus.connection import DEFAULT_TIMEOUT
 from trivec.milvus.model_record import ModelRecord
 from trivec.milvus.table import MOST_ROWS, Table
+from trivec.model import M3Model, encode_without_warning
 from trivec.search import hybrid
 from trivec.search.fusion import RRF, Weighted, own_ranker
 from trivec.search.hits import Hit
@@ -28,9 +29,6 @@ from trivec.search.modes import Mode
 from trivec.support.arguments import whole_number
 from trivec.support.caller import level_of_the_caller
 from trivec.vectors.embeddings import FloatArray, asked_for
-
-if TYPE_CHECKING:
-    from trivec.model import M3Model
 
 
 class M3Collection:
@@ -367,10 +365,11 @@ class M3Collection:
         return hits[0] if isinstance(queries, str) else hits
 
     def _token_vectors(self, texts: list[str]) -> list[FloatArray]:
-        encoded = self.model.encode(
-            texts, return_dense=False, return_sparse=False, return_colbert_vecs=True, show_progress=False
+        # Of documents that are longer than the model reads, `add` has warned.
+        encoded = encode_without_warning(
+            self.model, texts, return_dense=False, return_sparse=False, return_colbert_vecs=True, show_progress=False
         )
-        return encoded.colbert_vecs
+        return asked_for(encoded.colbert_vecs)
 
     def _make(self) -> None:
         """Make the collection unless it is there."""
