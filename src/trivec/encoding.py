@@ -10,7 +10,8 @@ import _thread
 import os
 import queue
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -74,26 +75,31 @@ class EncodingSettings:
 
 def encode_windows(
     texts: Iterable[str], total: int | None, tokenizer: M3Tokenizer, engine: Engine, settings: EncodingSettings
-) -> Iterator[M3Embeddings]:
+) -> Generator[M3Embeddings, None, None]:
     """Encode texts, yielding the vectors of one window after another, in the order of the texts.
 
     If `texts` itself raises, what was read before is still encoded and yielded, then the error is raised.
     """
     process = os.getpid()
-    with progress_bar(total, "Encoding", "texts", settings.show_progress) as progress:
-        for window in _tokenized_windows(texts, tokenizer, settings):
+    with (
+        progress_bar(total, "Encoding", "texts", settings.show_progress) as progress,
+        # Closed here: as it were freed, a second Ctrl-C would be shown as an error that is ignored.
+        closing(_tokenized_windows(texts, tokenizer, settings)) as windows,
+    ):
+        for window in windows:
             yield _encode_window(window, engine, settings, progress)
             if os.getpid() != process:  # the thread that tokenizes ahead stayed behind
                 raise TrivecError("this stream was begun before the process was forked: begin it in the child")
 
 
-def texts_of(windows: Iterable[M3Embeddings], max_length: int) -> Iterator[M3Embedding]:
+def texts_of(windows: Generator[M3Embeddings, None, None], max_length: int) -> Iterator[M3Embedding]:
     """Yield the vectors of one text after another, and warn at the end if any were cut to `max_length`."""
     seen = truncated = 0
-    for window in windows:
-        yield from window
-        seen += len(window)
-        truncated += window.truncated
+    with closing(windows):
+        for window in windows:
+            yield from window
+            seen += len(window)
+            truncated += window.truncated
     warn_of_truncation(truncated, seen, max_length)
 
 
@@ -121,7 +127,7 @@ def join_windows(windows: Sequence[M3Embeddings]) -> M3Embeddings:
 
 def _tokenized_windows(
     texts: Iterable[str], tokenizer: M3Tokenizer, settings: EncodingSettings
-) -> Iterator[TokenizedTexts]:
+) -> Generator[TokenizedTexts, None, None]:
     """Tokenize window by window, one ahead of the caller. The input is read in the caller's thread."""
     windows = _windows(texts, settings.heads.colbert)
     window, last, failure = next(windows)

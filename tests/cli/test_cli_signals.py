@@ -74,6 +74,23 @@ def test_ctrl_c_at_any_moment_gives_no_traceback(notes, tiny_checkpoint, command
         assert not list(notes.glob(".*.part"))
 
 
+@pytest.mark.slow
+def test_a_second_ctrl_c_right_after_the_first_gives_no_traceback(notes, tiny_checkpoint):
+    generator = random.Random(9)
+    arguments = ["encode", "notes.jsonl", "--out", "x.npz", "--force", "-m", str(tiny_checkpoint)]
+    for _ in range(30):
+        running = subprocess.Popen(
+            [sys.executable, "-m", "trivec", *arguments], cwd=notes, stderr=subprocess.PIPE, text=True
+        )
+        time.sleep(generator.uniform(0.5, 1.6))
+        running.send_signal(signal.SIGINT)
+        time.sleep(generator.uniform(0.001, 0.05))
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=60)
+        assert "Traceback" not in err, err
+        assert running.returncode in (130, -signal.SIGINT, 0)
+
+
 class Terminal:
     """A command with a terminal of its own."""
 
