@@ -93,6 +93,7 @@ class RunFolder:
 
         Raises:
             TrainingError: Another process is training into it.
+            OSError: The lock's file cannot be made.
         """
         lock = FileLock(self.path / ".lock", timeout=0)
         try:
@@ -101,7 +102,7 @@ class RunFolder:
             raise TrainingError(
                 f"another process is training into {self.path}: wait for it, or choose another folder for the result"
             ) from None
-        except (OSError, NotImplementedError):
+        except NotImplementedError:  # a file system without locks; what else is wrong with the folder is for the user
             pass
         try:
             yield
