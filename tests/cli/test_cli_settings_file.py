@@ -46,9 +46,10 @@ def test_values_go_to_the_fields_of_their_name(tmp_path: Path) -> None:
         ('{"start": true}', "start must be a whole number, not true"),
         ('{"limit": "x"}', 'limit must be a number, or null, not "x"'),
         ('{"fast": 1}', "fast must be true or false, or null, not 1"),
-        ("[1]", "is not a JSON object of names and values"),
-        ("{", "is not JSON"),
-        ("[" * 100_000, "is not JSON"),
+        ("[1]", "a list, not a JSON object"),
+        ("{\n", "not JSON: Expecting property name enclosed in double quotes at line 2, column 1"),
+        ("[" * 100_000, "lists or objects are nested too deeply"),
+        ('{"start": 1, "start": 2}', "it names the field 'start' twice"),
     ],
     ids=lambda text: text[:20],
 )

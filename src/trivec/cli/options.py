@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from trivec.engines.precisions import PRECISIONS
+from trivec.engines.precisions import ENGINES, PRECISION_CHOICES, PRECISIONS
 
 if TYPE_CHECKING:
     from trivec.model import M3Model
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "BAAI/bge-m3"
 DEFAULT_COLLECTION = "documents"
 
-Precision = Literal["auto", "fp32", "fp16", "bf16", "int8"]
-Engine = Literal["auto", "openvino", "native", "torch"]
+# Choices of the shell, out of the tables; a type checker knows no Literal of names that are computed.
+Precision = Literal[PRECISION_CHOICES]  # type: ignore[valid-type]
+Engine = Literal[ENGINES]  # type: ignore[valid-type]
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

@@ -11,6 +11,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import typer
 
+from trivec.support.jsonl import json_object
+
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
 
 
@@ -29,11 +31,9 @@ def read_settings(file: Path, *settings: type[Any], but: Container[str]) -> dict
     kinds = {name: kind for one in settings for name, kind in get_type_hints(one).items()}
     kinds = {name: kind for name, kind in kinds.items() if name not in but and not is_dataclass(kind)}
     try:
-        values = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(f"--settings {file} is not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise typer.BadParameter(f"--settings {file} is not a JSON object of names and values")
+        values = json_object(file.read_bytes())
+    except ValueError as error:
+        raise typer.BadParameter(f"--settings {file}: {error}") from error
     for name, value in values.items():
         if name not in kinds:
             option = f"it is the option --{name.replace('_', '-')}; " if name in but else ""

@@ -114,8 +114,6 @@ _PATIENCE = 60.0
 # A library's threads run on for a moment after the last result; so long at most a fork waits for them, and only if
 # something was computed as lately as that.
 _AFTERMATH = 0.5
-
-
 # Seconds after which whoever waits looks again.
 _LOOK_AGAIN = 0.005
 

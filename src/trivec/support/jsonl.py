@@ -8,7 +8,7 @@ from typing import Any
 
 
 def json_object(line: str | bytes) -> dict[str, Any]:
-    """Return the object that a line is; bytes are UTF-8, with or without a byte order mark.
+    """Return the object that a line, or a small file, is; bytes are UTF-8, with or without a byte order mark.
 
     Raises:
         ValueError: It is none, or names a field twice, of which JSON's readers would keep the last.
@@ -16,7 +16,8 @@ def json_object(line: str | bytes) -> dict[str, Any]:
     try:
         record = json.loads(line, object_pairs_hook=_without_repetition)
     except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from error
+        place = f"column {error.colno}" if error.lineno == 1 else f"line {error.lineno}, column {error.colno}"
+        raise ValueError(f"not JSON: {error.msg} at {place}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"byte 0x{error.object[error.start]:02x} is not {error.encoding.upper()}") from error
     except _RepeatedError:
