@@ -24,19 +24,6 @@ TEXTS = [text for language in SENTENCES.values() for text in language]
 
 
 @pytest.fixture
-def trivec_command(monkeypatch, tmp_path, capsys):
-    """Run a command line in an empty folder and return its exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "160")
-
-    def call(*arguments):
-        code = run([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    return call
-
-
-@pytest.fixture
 def notes(tmp_path):
     folder = tmp_path / "notes"
     (folder / "fr").mkdir(parents=True)

@@ -18,6 +18,22 @@ from trivec.milvus import M3Collection
 DOCUMENTS, KILLS = 1200, 8
 
 
+def killed_once_it_writes(command, folder, moments):
+    """Whether a command was killed before it ended: once it writes, and some moments later, so every step meets it."""
+
+    def written():
+        files = (folder / "milvus.db").glob("**/wal/*")
+        return {file: file.stat().st_mtime_ns for file in files if file.exists()}
+
+    before = written()
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as running:
+        while running.poll() is None and written() == before:
+            time.sleep(0.002)
+        time.sleep(moments)
+        running.send_signal(signal.SIGKILL)
+        return running.wait(60) == -signal.SIGKILL
+
+
 @pytest.mark.slow
 def test_kills_while_indexing_lose_and_double_nothing(tiny_model, tiny_checkpoint, tmp_path):
     texts = {f"d{i}": f"text number {i} of a boat and {i * 7 % 100} bridges" for i in range(DOCUMENTS * KILLS // 2)}
@@ -28,16 +44,7 @@ def test_kills_while_indexing_lose_and_double_nothing(tiny_model, tiny_checkpoin
     before, killed, interrupted = set(), 0, 0
     while killed < KILLS:
         (tmp_path / "r.jsonl").write_text("\n".join(lines[: (killed + 1) * DOCUMENTS // 2]), encoding="utf-8")
-        wal = {file: file.stat().st_mtime_ns for file in (tmp_path / "milvus.db").glob("**/wal/*")}
-        with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as indexing:
-            # Until it writes, or has nothing left to write; then some moments more, so that every step meets a kill.
-            while indexing.poll() is None and wal == {
-                file: file.stat().st_mtime_ns for file in (tmp_path / "milvus.db").glob("**/wal/*") if file.exists()
-            }:
-                time.sleep(0.01)
-            time.sleep(delays.random() * 0.4)
-            indexing.send_signal(signal.SIGKILL)
-            interrupted += indexing.wait(60) == -signal.SIGKILL
+        interrupted += killed_once_it_writes(command, tmp_path, delays.random() * 0.4)
         killed += 1
         with M3Collection("documents", tiny_model, uri=uri) as collection:
             ids = [row["id"] for row in collection._table.listed(["id"])]
@@ -78,15 +85,7 @@ def test_kills_while_indexing_changed_documents_and_while_encoding_again_lose_no
         write(f"boat of kind {kill}")
         changing = kill % 2 == 0
         command = index() if changing else index("--resume", "--reencode", "-m", str(other))
-        state = {file: file.stat().st_mtime_ns for file in (tmp_path / "milvus.db").glob("**/wal/*")}
-        with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as indexing:
-            while indexing.poll() is None and state == {
-                file: file.stat().st_mtime_ns for file in (tmp_path / "milvus.db").glob("**/wal/*") if file.exists()
-            }:
-                time.sleep(0.002)
-            time.sleep(delays.random() * 0.3)
-            indexing.send_signal(signal.SIGKILL)
-            interrupted += indexing.wait(60) == -signal.SIGKILL
+        interrupted += killed_once_it_writes(command, tmp_path, delays.random() * 0.3)
         with M3Collection("documents", uri=uri) as collection:
             ids = [row["id"] for row in collection._table.listed(["id"])]
             assert len(ids) == len(set(ids)) == collection.count()
