@@ -29,7 +29,7 @@ from trivec.errors import MissingHeadError, TrivecError
 from trivec.support.arguments import checked_pairs, checked_texts, switch, whole_number
 from trivec.support.forks import PerProcess, no_fork_meanwhile, refuse_in_child
 from trivec.support.handles import LoadArguments, loaded_again
-from trivec.vectors.embeddings import FloatArray, M3Embedding, M3Embeddings
+from trivec.vectors.embeddings import FloatArray, M3Embedding, M3Embeddings, asked_for
 from trivec.vectors.scoring import colbert_score, combined_scores, dense_score, lexical_score
 from trivec.vectors.sparse import SparseMatrix, weights_by_id
 
@@ -69,6 +69,7 @@ class M3Model:
         self.closed = False
         self._arguments = arguments
         self._on_torch = on_torch
+        self._scheduler: Scheduler | None = None
         engine = self._load_engine()
         self.precision = engine.precision
         # An engine whose threads come back in a child by themselves says so: its weights are then shared.
@@ -343,9 +344,10 @@ class M3Model:
 
     def token_weights(self, text: str) -> list[tuple[str, float]]:
         """Return the text's (token, lexical weight) pairs for people to read, heaviest first."""
-        sparse = self.encode([text], return_dense=False).sparse
-        if sparse is None:
-            return []
+        return self.named_weights(asked_for(self.encode([text], return_dense=False).sparse))
+
+    def named_weights(self, sparse: SparseMatrix) -> list[tuple[str, float]]:
+        """Return the (token, lexical weight) pairs of one text's sparse vector, 1 x vocabulary, heaviest first."""
         heaviest_first = sorted(weights_by_id(sparse).items(), key=lambda pair: -pair[1])
         return [(self.tokenizer.token_text(token_id), weight) for token_id, weight in heaviest_first]
 
@@ -393,6 +395,12 @@ class M3Model:
         from trivec.scheduling.scheduler import Scheduler
 
         return Scheduler(self.tokenizer, lambda: self._engine, self.dim, **options)
+
+    def behind(self, scheduler: Scheduler) -> M3Model:
+        """Return this model with its texts encoded by way of a queue, which `scheduler` has made."""
+        queued = object.__new__(type(self))
+        vars(queued).update(vars(self), _scheduler=scheduler)
+        return queued
 
     def close(self) -> None:
         """Give the model's memory back; encoding afterwards is an error."""
@@ -459,6 +467,8 @@ class M3Model:
 
     def _encode(self, texts: Iterable[str], settings: EncodingSettings) -> M3Embeddings:
         checked = list(checked_texts(texts))
+        if self._scheduler is not None:
+            return self._scheduler.submit(checked, settings).result()
         windows = list(encode_windows(checked, len(checked), self.tokenizer, self._engine, settings))
         if not windows:
             return empty_embeddings(settings.heads, self.dim["dense"], self.dim["sparse"])
