@@ -123,7 +123,7 @@ def test_a_collection_that_is_not_there_or_of_another_model_ends_it_with_one_lin
     for uri, name, said in (
         (tmp_path / "none.db", "notes", "there is no Milvus Lite file"),
         (file, "others", "others"),
-        (file, "notes", "nano"),
+        (file, "notes", "its dense vectors have 32 dimensions"),
     ):
         command = [sys.executable, "-m", "trivec", "serve", "nano", "--port", "0", "--uri", str(uri), "-c", name]
         done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True, timeout=60)
