@@ -202,6 +202,7 @@ _ROUTES: dict[str, tuple[str, str, Schema | None, Schema]] = {
             filter={"type": ["string", "null"]},
             ranker=_RANKER,
             rerank=_one_of("colbert"),
+            group=_one_of("document"),
             candidates=_POSITIVE,
         ),
         _object(("query", "mode", "hits"), query=_TEXT, mode=_TEXT, hits=_list(_HIT)),
