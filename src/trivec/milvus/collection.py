@@ -352,7 +352,7 @@ class M3Collection:
             show_progress=False,
         )
         nearest = partial(self._table.nearest, depth=depth, filter=filter)
-        ranker = ranker or own_ranker(self.model.config.fusion_weights)
+        ranker = ranker or own_ranker(self.model.own_fusion_weights)
         found = hybrid.found(mode, encoded, ranker, nearest, self._table.fetch)
         if filter and not any(found):
             self._warn_of_unknown_names(filter)
