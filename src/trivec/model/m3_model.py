@@ -38,6 +38,7 @@ from trivec.vectors.sparse import SparseMatrix, weights_by_id
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from trivec.scheduling.scheduler import Scheduler
     from trivec.vectors import kinds
 
 
@@ -294,7 +295,7 @@ class M3Model:
             MissingHeadError: The checkpoint has no head for the vectors asked for.
         """
         vectors = (return_dense, return_sparse, return_colbert_vecs, normalize)
-        settings = self._settings(max_batch_tokens, max_length, *vectors, show_progress)
+        settings = self.encoding_settings(max_batch_tokens, max_length, *vectors, show_progress)
         embeddings = self._encode(texts, settings)
         warn_of_truncation(embeddings.truncated, len(embeddings), settings.max_length)
         return embeddings
@@ -355,7 +356,7 @@ class M3Model:
         Arguments and errors are those of `encode`; the warning that counts the texts that were cut comes at the end.
         """
         vectors = (return_dense, return_sparse, return_colbert_vecs, normalize)
-        settings = self._settings(max_batch_tokens, max_length, *vectors, show_progress)
+        settings = self.encoding_settings(max_batch_tokens, max_length, *vectors, show_progress)
         checked = checked_texts(texts)
         total = len(texts) if isinstance(texts, Sized) else None
         return texts_of(self._windows(checked, total, settings), settings.max_length)
@@ -401,6 +402,16 @@ class M3Model:
         modes = in_five_modes(scores, of_three)
         return {mode: values[0] for mode, values in modes.items()} if one else modes
 
+    def scheduler(self, **options: Any) -> Scheduler:
+        """Return a queue before this model, for programs that many ask at once; it takes over none of the model's life.
+
+        Args:
+            **options: As of `scheduling.scheduler.Scheduler`.
+        """
+        from trivec.scheduling.scheduler import Scheduler
+
+        return Scheduler(self.tokenizer, lambda: self._engine, self.dim, **options)
+
     def close(self) -> None:
         """Give the model's memory back; encoding afterwards is an error."""
         self.closed = True
@@ -439,7 +450,7 @@ class M3Model:
         """
         return self.max_length if max_length is None else within_limit(name, max_length, self._length_limit)
 
-    def _settings(
+    def encoding_settings(
         self,
         max_batch_tokens: int | None = None,
         max_length: int | None = None,
@@ -449,7 +460,7 @@ class M3Model:
         normalize: bool = True,
         show_progress: bool = True,
     ) -> EncodingSettings:
-        """Check the arguments of `encode`, which has their meaning and errors."""
+        """Return the arguments of `encode`, which has their meaning and errors, checked."""
         if not (return_dense or return_sparse or return_colbert_vecs):
             raise ValueError("nothing to compute: set return_dense, return_sparse or return_colbert_vecs")
         heads = Heads(
@@ -503,7 +514,7 @@ def encode_without_warning(model: M3Model, texts: Iterable[str], **options: Unpa
 
     So that a call of the user's which encodes many times warns once, or not of what it has warned of before.
     """
-    return model._encode(texts, model._settings(**options))
+    return model._encode(texts, model.encoding_settings(**options))
 
 
 def within_limit(name: str, max_length: int, limit: int) -> int:
