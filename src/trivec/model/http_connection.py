@@ -25,7 +25,7 @@ from trivec.support.forks import PerProcess
 KEY_VARIABLE = "TRIVEC_API_KEY"
 # A request that fails by what may pass is sent again for so many seconds after the first failure; one to a server that
 # has not answered yet, and may not be there at all, for fewer.
-PATIENCE = 120.0
+PATIENCE = 300.0
 PATIENCE_AT_FIRST = 5.0
 _BUSY = {429: "is busy", 502: "is out of reach", 503: "is not ready", 504: "is out of reach"}
 # Seconds before a request is sent again, where the server does not say: doubled each time, up to the second.
@@ -235,7 +235,7 @@ class _Attempts:
             try:
                 return json.loads(response.content)
             except ValueError:
-                raise ServerError(f"{self._url} answers {request} with what is no JSON: is it a trivec serve?") from None
+                raise ServerError(f"{self._url} answers {request} without JSON: is it a trivec serve?") from None
         if status in (401, 403):
             raise ServerError(
                 f"{self._url} refuses the API key ({status}: {said}): give the server's as api_key or {KEY_VARIABLE}"

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import os
 import queue
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
+
+from trivec.errors import TrivecError
 
 T = TypeVar("T")
 
@@ -39,6 +42,7 @@ class LoopThread:
 
     def __init__(self, at_end: Callable[[], Awaitable[None]]) -> None:
         self._at_end = at_end
+        self._process = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[object]] = set()
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -48,8 +52,19 @@ class LoopThread:
         return self
 
     def __exit__(self, *_exception: object) -> None:
+        if os.getpid() != self._process:
+            return
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._ended.get()
+
+    def refuse_in_child(self) -> None:
+        """Make sure that this process is the one where the loop runs.
+
+        Raises:
+            TrivecError: It was forked since.
+        """
+        if os.getpid() != self._process:
+            raise TrivecError("this stream was begun before the process was forked: begin it in the child")
 
     def begin(self, work: Callable[[], Awaitable[T]]) -> Begun[T]:
         """Begin to await what `work` returns."""

@@ -31,7 +31,7 @@ from trivec.support.addresses import is_url
 from trivec.support.arguments import checked_pairs, checked_texts, checked_weights, switch, whole_number
 from trivec.support.forks import PerProcess, no_fork_meanwhile, refuse_in_child
 from trivec.support.handles import LoadArguments, loaded_again
-from trivec.vectors.embeddings import FloatArray, M3Embedding, M3Embeddings
+from trivec.vectors.embeddings import FloatArray, M3Embedding, M3Embeddings, asked_for
 from trivec.vectors.scoring import PairScores, colbert_score, dense_score, in_five_modes, lexical_score, pair_scores
 from trivec.vectors.sparse import SparseMatrix, weights_by_id
 
@@ -363,9 +363,10 @@ class M3Model:
 
     def token_weights(self, text: str) -> list[tuple[str, float]]:
         """Return the text's (token, lexical weight) pairs for people to read, heaviest first."""
-        sparse = self.encode([text], return_dense=False).sparse
-        if sparse is None:
-            return []
+        return self.named_weights(asked_for(self.encode([text], return_dense=False).sparse))
+
+    def named_weights(self, sparse: SparseMatrix) -> list[tuple[str, float]]:
+        """Return the (token, lexical weight) pairs of one text's sparse vector, 1 x vocabulary, heaviest first."""
         heaviest_first = sorted(weights_by_id(sparse).items(), key=lambda pair: -pair[1])
         return [(self.tokenizer.token_text(token_id), weight) for token_id, weight in heaviest_first]
 
@@ -396,7 +397,7 @@ class M3Model:
         """
         listed, one = checked_pairs(pairs)
         of_three = checked_weights(self.fusion_weights if weights is None else weights)
-        settings = self._settings(max_batch_tokens, max_length, return_colbert_vecs=True)
+        settings = self.encoding_settings(max_batch_tokens, max_length, return_colbert_vecs=True)
         scores, truncated = self._pair_scores(listed, settings)
         warn_of_truncation(truncated, 2 * len(listed), settings.max_length)
         modes = in_five_modes(scores, of_three)

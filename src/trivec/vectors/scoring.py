@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trivec.support.arguments import checked_weights
 from trivec.vectors.embeddings import M3Embedding
 from trivec.vectors.sparse import SparseMatrix
 
@@ -81,6 +82,18 @@ def pair_scores(queries: Sequence[M3Embedding], documents: Sequence[M3Embedding]
         sparse.append(lexical_score(query.sparse, document.sparse))
         colbert.append(colbert_score(query.colbert_vecs, document.colbert_vecs))
     return PairScores(dense, sparse, colbert)
+
+
+def combined_scores(
+    queries: Sequence[M3Embedding], documents: Sequence[M3Embedding], weights: Sequence[float]
+) -> dict[str, list[float]]:
+    """Score pair i = (queries[i], documents[i]) in FlagEmbedding's five modes; see `pair_scores` and `in_five_modes`.
+
+    Raises:
+        ValueError: Not three weights, one is negative or no number, or all are 0; or vectors are missing.
+    """
+    of_three = checked_weights(weights)
+    return in_five_modes(pair_scores(queries, documents), of_three)
 
 
 def in_five_modes(of_pairs: PairScores, weights: Sequence[float]) -> dict[str, list[float]]:
