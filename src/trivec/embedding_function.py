@@ -99,8 +99,8 @@ class BGEM3EmbeddingFunction:
                 and `passage_max_length` (the same for `encode_queries` and `encode_documents`); `precision` ("fp32",
                 "fp16", "bf16", "int8" or "auto", instead of `use_fp16`); `engine` ("auto", "openvino", "native" or
                 "torch", see `M3Model.load`); `cache_dir`, `revision`, `local_files_only` (of the hub); `num_threads`;
-                `use_cache` (keep converted weights on disk); `api_key` (of a server; TRIVEC_API_KEY in the environment if
-                not given); `show_progress`. Others of FlagEmbedding's
+                `use_cache` (keep converted weights on disk); `api_key` (of a server; what TRIVEC_API_KEY says if not
+                given); `show_progress`. Others of FlagEmbedding's
                 (`trust_remote_code`, `pooling_method`, `query_instruction_for_retrieval` ...) are taken with the values
                 that change nothing.
 

@@ -61,6 +61,8 @@ class M3Model:
     lexical_score = staticmethod(lexical_score)
     colbert_score = staticmethod(colbert_score)
 
+    _scheduler: Scheduler | None = None
+
     def __init__(
         self, checkpoint: Checkpoint, tokenizer: M3Tokenizer, arguments: LoadArguments, on_torch: bool
     ) -> None:
@@ -413,6 +415,12 @@ class M3Model:
 
         return Scheduler(self.tokenizer, lambda: self._engine, self.dim, **options)
 
+    def behind(self, scheduler: Scheduler) -> M3Model:
+        """Return this model with its texts encoded by way of a queue, which `scheduler` has made."""
+        queued = object.__new__(type(self))
+        vars(queued).update(vars(self), _scheduler=scheduler)
+        return queued
+
     def close(self) -> None:
         """Give the model's memory back; encoding afterwards is an error."""
         self.closed = True
@@ -478,6 +486,8 @@ class M3Model:
 
     def _encode(self, texts: Iterable[str], settings: EncodingSettings) -> M3Embeddings:
         checked = list(checked_texts(texts))
+        if self._scheduler is not None:
+            return self._scheduler.submit(checked, settings).result()
         return self._joined(list(self._windows(checked, len(checked), settings)), settings)
 
     def _joined(self, windows: list[M3Embeddings], settings: EncodingSettings) -> M3Embeddings:
