@@ -11,8 +11,9 @@ import os
 import random
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -21,6 +22,8 @@ import httpx2
 from trivec import __version__
 from trivec.errors import ServerError
 from trivec.support.forks import PerProcess
+
+T = TypeVar("T")
 
 KEY_VARIABLE = "TRIVEC_API_KEY"
 # A request that fails by what may pass is sent again for so many seconds after the first failure; one to a server that
@@ -32,6 +35,7 @@ _BUSY = {429: "is busy", 502: "is out of reach", 503: "is not ready", 504: "is o
 _PAUSE, _LONGEST_PAUSE = 0.25, 8.0
 _CONNECTING = 10.0  # seconds
 _MESSAGE = 300  # characters of a server's own message that are shown
+_LARGE = 500_000  # bytes of an answer that are read beside asyncio's loop, which they would hold up
 
 
 @dataclass(frozen=True)
@@ -142,9 +146,13 @@ class AsyncConnection:
         self._endpoint = endpoint
         self._clients: dict[asyncio.AbstractEventLoop, httpx2.AsyncClient] = {}
 
-    async def ask(self, method: str, path: str, body: bytes | None = None) -> Any:
-        """Return the JSON that a request is answered with; as `Connection.ask`."""
+    async def ask(self, method: str, path: str, body: bytes, read: Callable[[Any], T]) -> T:
+        """Return what `read` makes of the JSON that a request is answered with; else as `Connection.ask`."""
         attempts = _Attempts(self._endpoint.url, None)
+
+        def answer() -> T:
+            return read(attempts.answer(response, f"{method} {path}"))
+
         client = self._client()
         while True:
             try:
@@ -153,7 +161,8 @@ class AsyncConnection:
                 pause = attempts.pause_after_loss(error)
             else:
                 if response.status_code not in _BUSY:
-                    return await _off_the_loop(attempts, response, f"{method} {path}")
+                    large = len(response.content) > _LARGE
+                    return await asyncio.to_thread(answer) if large else answer()
                 pause = attempts.pause_after_refusal(response)
             await asyncio.sleep(pause)
 
@@ -249,13 +258,6 @@ class _Attempts:
 
 def _with_body(body: bytes | None) -> dict[str, Any]:
     return {} if body is None else {"content": body, "headers": {"content-type": "application/json"}}
-
-
-async def _off_the_loop(attempts: _Attempts, response: httpx2.Response, request: str) -> Any:
-    """Read an answer, a large one where it does not hold up the loop."""
-    if len(response.content) < 500_000:
-        return attempts.answer(response, request)
-    return await asyncio.to_thread(attempts.answer, response, request)
 
 
 def _message(response: httpx2.Response) -> str:

@@ -490,7 +490,8 @@ class M3Model:
             return self._scheduler.submit(checked, settings).result()
         return self._joined(list(self._windows(checked, len(checked), settings)), settings)
 
-    def _joined(self, windows: list[M3Embeddings], settings: EncodingSettings) -> M3Embeddings:
+    def _joined(self, windows: Sequence[M3Embeddings], settings: EncodingSettings) -> M3Embeddings:
+        """Return the vectors of windows, perhaps of none, as those of one."""
         if not windows:
             return empty_embeddings(settings.heads, self.dim["dense"], self.dim["sparse"])
         return join_windows(windows)

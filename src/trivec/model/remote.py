@@ -6,21 +6,21 @@ as they were computed. Loads no engine.
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from functools import partial
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from trivec.encoding import EncodingSettings
 from trivec.errors import TrivecError
+from trivec.model.calls import Call, EncodeCall, ScoreCall, ask, joined_scores
 from trivec.model.http_connection import PATIENCE_AT_FIRST, AsyncConnection, Connection, Endpoint
+from trivec.model.in_order import AT_ONCE
 from trivec.model.loop_thread import Begun, LoopThread
 from trivec.model.m3_model import M3Model, within_limit
 from trivec.model.remote_tokenizer import RemoteTokenizer
-from trivec.model.served import Gathering, Part, Served
-from trivec.model.wire import encode_fields, read_embeddings, read_scores
+from trivec.model.served import Gathering, Served
 from trivec.support.handles import LoadArguments
 from trivec.support.progress import progress_bar
 from trivec.vectors.embeddings import M3Embeddings
@@ -28,11 +28,7 @@ from trivec.vectors.scoring import PairScores
 from trivec.vectors.sparse import SparseMatrix, weights_by_id
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
-# Requests of one call that are under way at once: while the server computes one, the next has arrived, and a third is
-# on its way or being read.
-AT_ONCE = 3
 # What the server decides, and what each is where nothing was asked for.
 _SERVERS_OWN: dict[str, Any] = {
     "device": None,
@@ -66,6 +62,7 @@ class RemoteModel(M3Model):
         """
         for name, default in _SERVERS_OWN.items():
             if (given := getattr(arguments, name)) != default:
+                given = ",".join(map(str, given)) if isinstance(given, (list, tuple)) else given
                 raise ValueError(f"{name}={given!r:.60} cannot be given with a URL: the server decides")
         self.endpoint = Endpoint.of(str(arguments.name_or_path), arguments.api_key)
         self.name = url = self.endpoint.url
@@ -151,43 +148,43 @@ class RemoteModel(M3Model):
     def _windows(
         self, texts: Iterable[str], total: int | None, settings: EncodingSettings
     ) -> Generator[M3Embeddings, None, None]:
-        parts = self.gathering(settings).parts(texts)
+        requests = self.gathering(settings).requests(texts)
         with (
             progress_bar(total, "Encoding", "texts", settings.show_progress) as progress,
-            closing(self._answers(EncodeRequest(self, settings), parts)) as answers,
+            closing(self._answers(EncodeCall(self.served, settings), requests)) as answers,
         ):
             for embeddings in answers:
                 yield embeddings
                 progress.update(len(embeddings))
 
     def _pair_scores(self, pairs: list[tuple[str, str]], settings: EncodingSettings) -> tuple[PairScores, int]:
-        parts = self.gathering(settings).parts(pairs)
-        with closing(self._answers(ScoreRequest(settings), parts)) as answers:
+        requests = self.gathering(settings).requests(pairs)
+        with closing(self._answers(ScoreCall(settings), requests)) as answers:
             return joined_scores(answers)
 
     def gathering(self, settings: EncodingSettings) -> Gathering:
         """Return what gathers texts or pairs into requests."""
         return Gathering(self.served, self.name, settings.max_length, settings.heads.colbert)
 
-    def _answers(self, request: Asked[T], parts: Iterator[Part]) -> Generator[T, None, None]:
-        """Yield the answers to a call's requests, in order; several are under way at once."""
+    def _answers(self, call: Call[T], requests: Iterator[tuple[list[bytes], bool]]) -> Generator[T, None, None]:
+        """Yield the answers to the requests of a call, in order; several are under way at once."""
         self._refuse_if_closed()
-        part = next(parts)
-        if part.last:  # a query, or a few texts: nothing to be ahead of
-            if part.elements:
-                yield request.read(part, self._connection.ask("POST", request.path, request.body(part)))
+        elements, last = next(requests)
+        if last:  # a query, or a few texts: nothing to be ahead of
+            if elements:
+                yield call.read(self._connection.ask("POST", call.path, call.body(elements)), len(elements))
             return
         connection = AsyncConnection(self.endpoint)
         under_way: deque[Begun[T]] = deque()
         failure = None
         with LoopThread(at_end=connection.close) as loop:
-            while part.elements:
-                under_way.append(loop.begin(partial(ask, connection, request, part)))
+            while elements:
+                under_way.append(loop.begin(partial(ask, connection, call, elements)))
                 if len(under_way) == AT_ONCE:
                     yield under_way.popleft().result()
                     loop.refuse_in_child()
                 try:
-                    part = Part([], last=True) if part.last else next(parts)
+                    elements, _ = next(requests, ([], True))
                 except Exception as error:  # the caller's iterable may raise anything: what came before is answered
                     failure = error
                     break
@@ -200,69 +197,3 @@ class RemoteModel(M3Model):
     def _refuse_if_closed(self) -> None:
         if self.closed:
             raise TrivecError("the model is closed: load it again")
-
-
-class Asked(Protocol[T_co]):
-    """What the requests of a call ask for."""
-
-    path: str
-
-    def body(self, part: Part) -> bytes:
-        """Return the body of a request."""
-        ...
-
-    def read(self, part: Part, answer: Any) -> T_co:
-        """Read what it is answered with."""
-        ...
-
-
-class EncodeRequest:
-    """Asks for the vectors of texts."""
-
-    path = "/encode"
-
-    def __init__(self, model: RemoteModel, settings: EncodingSettings) -> None:
-        self._dim, self._settings = model.served.dim, settings
-
-    def body(self, part: Part) -> bytes:
-        """Return the body of a request."""
-        return part.body("inputs", **encode_fields(self._settings))
-
-    def read(self, part: Part, answer: Any) -> M3Embeddings:
-        """Read the vectors."""
-        return read_embeddings(answer, len(part.elements), self._settings, self._dim)
-
-
-class ScoreRequest:
-    """Asks for the scores of pairs of texts; the weighted means are reckoned here, in this model's way."""
-
-    path = "/score"
-
-    def __init__(self, settings: EncodingSettings) -> None:
-        self._settings = settings
-
-    def body(self, part: Part) -> bytes:
-        """Return the body of a request."""
-        return part.body("pairs", max_length=self._settings.max_length)
-
-    def read(self, part: Part, answer: Any) -> tuple[PairScores, int]:
-        """Read the scores, and how many texts were cut."""
-        return read_scores(answer, len(part.elements))
-
-
-async def ask(connection: AsyncConnection, request: Asked[T], part: Part) -> T:
-    """Have the answer to a request of a call."""
-    answer = await connection.ask("POST", request.path, request.body(part))
-    return await asyncio.to_thread(request.read, part, answer)
-
-
-def joined_scores(of_parts: Iterable[tuple[PairScores, int]]) -> tuple[PairScores, int]:
-    """Join scores and counts of cut texts."""
-    joined = PairScores([], [], [])
-    cut = 0
-    for scores, cut_here in of_parts:
-        joined.dense.extend(scores.dense)
-        joined.sparse.extend(scores.sparse)
-        joined.colbert.extend(scores.colbert)
-        cut += cut_here
-    return joined, cut

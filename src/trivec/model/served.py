@@ -81,21 +81,8 @@ class Served:
             raise ServerError(f"{url} is no trivec serve of this version: its /info lacks what that says") from None
 
 
-@dataclass(frozen=True)
-class Part:
-    """What one request holds of a call: elements of a list in JSON, and whether there are more to come."""
-
-    elements: list[bytes]
-    last: bool
-
-    def body(self, field: str, **others: Any) -> bytes:
-        """Return the request, its list in `field`."""
-        rest = json.dumps(others).encode()[1:]
-        return b'{"%s":[%s]%s%s' % (field.encode(), b",".join(self.elements), b"," if others else b"", rest)
-
-
 class Gathering:
-    """Gathers texts, or pairs of texts, until a request is full."""
+    """Gathers texts, or pairs of texts, as elements of a list in JSON, until a request is full."""
 
     def __init__(self, served: Served, url: str, max_length: int, token_vectors: bool) -> None:
         """Begin.
@@ -119,7 +106,7 @@ class Gathering:
         self._texts = self._characters = self._bytes = 0
         self._tokens = 0.0
 
-    def add(self, element: str | tuple[str, str]) -> Part | None:
+    def add(self, element: str | tuple[str, str]) -> list[bytes] | None:
         """Add a text or a pair; if it does not go into the request any more, return that one and begin another.
 
         Raises:
@@ -144,7 +131,7 @@ class Gathering:
             or self._bytes + len(json_bytes) > limit
             or self._tokens + tokens > self._most_tokens
         ):
-            full = Part(self._elements, last=False)
+            full = self.rest()
             self._begin()
         self._elements.append(json_bytes)
         self._seen += 1
@@ -154,20 +141,23 @@ class Gathering:
         self._tokens += tokens
         return full
 
-    def rest(self) -> Part:
-        """Return the last request, perhaps of no element."""
-        return Part(self._elements, last=True)
+    def rest(self) -> list[bytes]:
+        """Return the request that is not full, perhaps of no element."""
+        return self._elements
 
-    def parts(self, elements: Iterable[str] | Iterable[tuple[str, str]]) -> Iterator[Part]:
-        """Yield the requests for all elements; if going through these raises, that is raised after what came before."""
+    def requests(self, elements: Iterable[str] | Iterable[tuple[str, str]]) -> Iterator[tuple[list[bytes], bool]]:
+        """Yield the requests for all elements, and of each whether it is the last, which may be of none.
+
+        If going through the elements raises, that is raised after what came before.
+        """
         failure = None
         try:
             for element in elements:
                 if (full := self.add(element)) is not None:
-                    yield full
+                    yield full, False
         except Exception as error:  # the caller's iterable may raise anything
             failure = error
-        yield self.rest() if failure is None else Part(self.rest().elements, last=False)
+        yield self.rest(), failure is None
         if failure is not None:
             raise failure
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import binascii
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,11 @@ from trivec.vectors.scoring import PairScores
 from trivec.vectors.sparse import SparseMatrix
 
 _DTYPES = {"float32": "<f4", "int32": "<i4", "int64": "<i8"}
+
+
+def body(field: str, elements: Sequence[bytes], others: Mapping[str, Any]) -> bytes:
+    """Return a request whose `field` is a list of elements, which are JSON already."""
+    return b'{"%s":[%s],%s' % (field.encode(), b",".join(elements), json.dumps(others).encode()[1:])
 
 
 def encode_fields(settings: EncodingSettings) -> dict[str, Any]:
