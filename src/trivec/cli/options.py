@@ -108,13 +108,7 @@ class ModelOptions:
     offline: Offline = False
     threads: Annotated[
         int | None,
-        typer.Option(
-            "--threads",
-            "--num-threads",
-            min=1,
-            help="Threads to compute with. Default: every core.",
-            rich_help_panel="Model",
-        ),
+        typer.Option(min=1, help="Threads to compute with. Default: every core.", rich_help_panel="Model"),
     ] = None
     no_cache: Annotated[
         bool,

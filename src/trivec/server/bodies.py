@@ -15,6 +15,7 @@ from trivec.server.errors import RequestError
 _SECONDS, _BYTES_PER_SECOND = 20.0, 256_000
 # As many bodies of the largest size may be read at once; more than that is memory that nobody has planned for.
 _AT_ONCE = 8
+_READ_FOR_NOTHING = 1_000_000_000
 
 
 class BodyReader:
@@ -31,7 +32,8 @@ class BodyReader:
             RequestError: It is too large, comes too slowly, or is no JSON object.
         """
         declared = request.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > self.limit:
+        too_large = declared.isdigit() and int(declared) > self.limit
+        if too_large and "expect" in request.headers:  # the client waits to hear whether it may send the body
             raise self._too_large()
         chunks: list[bytes] = []
         size = 0
@@ -47,16 +49,22 @@ class BodyReader:
                     raise ClientDisconnect
                 chunk = message.get("body", b"")
                 size += len(chunk)
-                self._held += len(chunk)
-                chunks.append(chunk)
-                if size > self.limit:
+                too_large = too_large or size > self.limit
+                if not too_large:
+                    self._held += len(chunk)
+                    chunks.append(chunk)
+                # Of a body that is too large the rest is read all the same: most clients look at no answer before.
+                elif size > _READ_FOR_NOTHING:
                     raise self._too_large()
                 if self._held > _AT_ONCE * self.limit:
                     raise RequestError("Overloaded", "too many large requests at once", retry_after=2)
                 if not message.get("more_body", False):
-                    return _json_object(b"".join(chunks))
+                    break
+            if too_large:
+                raise self._too_large()
+            return _json_object(b"".join(chunks))
         finally:
-            self._held -= size
+            self._held -= sum(map(len, chunks))
 
     def _too_large(self) -> RequestError:
         return RequestError("TooLarge", f"the body is larger than {self.limit:,} bytes: send fewer texts at once")
