@@ -210,20 +210,37 @@ def windows_of(texts: Iterable[str], token_vectors: bool) -> Iterator[tuple[list
     Yields:
         The texts, whether they are the last, and what reading on raised, if it did.
     """
-    limit = _WINDOW_CHARACTERS_WITH_TOKEN_VECTORS if token_vectors else _WINDOW_CHARACTERS
-    window: list[str] = []
-    characters = 0
+    gathering = WindowGathering(token_vectors)
     failure: Exception | None = None
     try:
         for text in texts:
-            window.append(text)
-            characters += len(text)
-            if len(window) == WINDOW or characters >= limit:
+            if (window := gathering.add(text)) is not None:
                 yield window, False, None
-                window, characters = [], 0
     except Exception as error:  # the caller's iterable may raise anything: what came before it is encoded first
         failure = error
-    yield window, True, failure
+    yield gathering.rest(), True, failure
+
+
+class WindowGathering:
+    """Gathers texts into windows, for callers to whom the texts come one by one."""
+
+    def __init__(self, token_vectors: bool) -> None:
+        self._limit = _WINDOW_CHARACTERS_WITH_TOKEN_VECTORS if token_vectors else _WINDOW_CHARACTERS
+        self._window: list[str] = []
+        self._characters = 0
+
+    def add(self, text: str) -> list[str] | None:
+        """Add a text; if that fills the window, return it and begin another."""
+        self._window.append(text)
+        self._characters += len(text)
+        if len(self._window) < WINDOW and self._characters < self._limit:
+            return None
+        window, self._window, self._characters = self._window, [], 0
+        return window
+
+    def rest(self) -> list[str]:
+        """Return the window that is not full, perhaps of no text."""
+        return self._window
 
 
 def encode_window(
