@@ -2,7 +2,7 @@
 
 `BAAI/bge-m3` is replaced by `nano` in all of them. Beside the block, the folder holds what a reader brings: a model and
 files of the names in `readers_files`. A block that cannot run here has a comment before it, which the rendered page
-does not show: `<!-- not run: REASON -->`, or `<!-- run by make integration -->` if tests/integration runs it. Left out is
+does not show: `<!-- not run: REASON -->`, or `<!-- run by make integration -->` if that runs it. Left out is
 docs/performance.md: its blocks are benchmarks, which take hours.
 """
 
