@@ -38,7 +38,8 @@ parity: .venv-parity/installed
 	.venv-parity/bin/python -m pytest -m slow -k train tests/test_documentation.py
 
 # Runs the clients that people have, unchanged, against the server: openai, pymilvus.model, huggingface_hub, LangChain,
-# LlamaIndex and Milvus Lite, in an environment of their own (no torch, about 1 GB).
+# LlamaIndex and Milvus Lite, in an environment of their own (no torch, about 1 GB; most of it is never imported, so that
+# compiling it would only take time).
 integration: .venv-integration/installed
 	.venv-integration/bin/python -m pytest -m integration tests/integration
 
@@ -70,7 +71,8 @@ $(VENV)/installed: $(built) $(call listed,dev)
 
 .venv-integration/installed: $(built) constraints/integration.in $(call listed,integration)
 	$(PYTHON) -m venv .venv-integration
-	$(call install,integration,.venv-integration) --requirement constraints/integration.in --editable '.[server]'
+	$(call install,integration,.venv-integration) --no-compile --requirement constraints/integration.in \
+		--editable '.[server]'
 	touch $@
 
 clean:
