@@ -57,23 +57,20 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-Model = Annotated[
-    str,
-    typer.Option(
-        "--model", "-m", help="A folder in BAAI/bge-m3's layout, or a Hugging Face id.", rich_help_panel="Model"
-    ),
-]
+_FILES = "A folder in BAAI/bge-m3's layout, or a Hugging Face id."
+# Where a server may compute as well; its key is what TRIVEC_API_KEY says.
+_ANYWHERE = "A folder in BAAI/bge-m3's layout, a Hugging Face id, or the URL of a trivec serve."
 
-ModelArgument = Annotated[
-    str, typer.Argument(help="A folder in BAAI/bge-m3's layout, or a Hugging Face id.", show_default=False)
-]
+Model = Annotated[str, typer.Option("--model", "-m", help=_ANYWHERE, rich_help_panel="Model")]
+
+ModelArgument = Annotated[str, typer.Argument(help=_ANYWHERE, show_default=False)]
+ModelFilesArgument = Annotated[str, typer.Argument(help=_FILES, show_default=False)]
 OwnModel = Annotated[
     str | None,
     typer.Option(
         "--model",
         "-m",
-        help="A folder in BAAI/bge-m3's layout, or a Hugging Face id. Default: the model that the collection names, "
-        "BAAI/bge-m3 for a new one.",
+        help=f"{_ANYWHERE} Default: the model that the collection names, BAAI/bge-m3 for a new one.",
         show_default=False,
         rich_help_panel="Model",
     ),
@@ -110,7 +107,8 @@ class ModelOptions:
     revision: Revision = None
     offline: Offline = False
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads to compute with. Default: every core.", rich_help_panel="Model")
+        int | None,
+        typer.Option(min=1, help="Threads to compute with. Default: every core.", rich_help_panel="Model"),
     ] = None
     no_cache: Annotated[
         bool,
@@ -124,8 +122,8 @@ class ModelOptions:
         """The devices that are named, None for the engine's own choice."""
         return device_names(self.device)
 
-    def load(self, name: str) -> M3Model:
-        """Load the model of that name."""
+    def load(self, name: str, max_length: int | None = None) -> M3Model:
+        """Load the model of that name, to read as many tokens of a text; None: as many as it can."""
         from trivec.model import M3Model  # loads OpenVINO, which `--help` must not
 
         return M3Model.load(
@@ -133,6 +131,7 @@ class ModelOptions:
             device=self.devices,
             engine=self.engine,
             precision=self.precision,
+            max_length=max_length,
             revision=self.revision,
             local_files_only=self.offline,
             num_threads=self.threads,

@@ -1,13 +1,14 @@
-"""The library's own interface: a loaded BGE-M3-shaped model that turns texts into vectors and scores pairs of texts.
+"""A loaded BGE-M3-shaped model that turns texts into vectors and scores pairs of texts.
 
-Joins checkpoint, tokenizer, engine and the encoding path; computes nothing itself.
+Joins checkpoint, tokenizer, engine and the encoding path; computes nothing itself. What `remote.RemoteModel` does
+otherwise, as a server does the work, is methods of their own here.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Generator, Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -26,16 +27,18 @@ from trivec.engines import Engine, Heads
 from trivec.engines.precisions import PRECISION_CHOICES
 from trivec.engines.selection import choose_engine, load_engine
 from trivec.errors import MissingHeadError, TrivecError
-from trivec.support.arguments import checked_pairs, checked_texts, switch, whole_number
+from trivec.support.addresses import is_url
+from trivec.support.arguments import checked_pairs, checked_texts, checked_weights, switch, whole_number
 from trivec.support.forks import PerProcess, no_fork_meanwhile, refuse_in_child
 from trivec.support.handles import LoadArguments, loaded_again
-from trivec.vectors.embeddings import FloatArray, M3Embedding, M3Embeddings
-from trivec.vectors.scoring import colbert_score, combined_scores, dense_score, lexical_score
+from trivec.vectors.embeddings import FloatArray, M3Embedding, M3Embeddings, asked_for
+from trivec.vectors.scoring import PairScores, colbert_score, dense_score, in_five_modes, lexical_score, pair_scores
 from trivec.vectors.sparse import SparseMatrix, weights_by_id
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from trivec.scheduling.scheduler import Scheduler
     from trivec.vectors import kinds
 
 
@@ -43,7 +46,7 @@ class M3Model:
     """A BGE-M3-shaped model, ready to encode. Make one with `M3Model.load`; safe to use from several threads.
 
     Attributes:
-        name: What it was loaded as: a folder or hub id.
+        name: What it was loaded as: a folder, hub id or URL.
         precision: What the encoder computes in, "auto" decided.
         max_length: Most tokens of a text that are read, unless a call says otherwise.
         tokenizer: The model's tokenizer.
@@ -57,6 +60,8 @@ class M3Model:
     dense_score = staticmethod(dense_score)
     lexical_score = staticmethod(lexical_score)
     colbert_score = staticmethod(colbert_score)
+
+    _scheduler: Scheduler | None = None
 
     def __init__(
         self, checkpoint: Checkpoint, tokenizer: M3Tokenizer, arguments: LoadArguments, on_torch: bool
@@ -102,11 +107,16 @@ class M3Model:
         local_files_only: bool = False,
         num_threads: int | None = None,
         use_cache: bool = True,
+        api_key: str | None = None,
     ) -> M3Model:
-        """Load a model from a folder or the Hugging Face hub.
+        """Load a model from a folder or the Hugging Face hub, or use the one that a server of `trivec serve` has.
+
+        With a URL nothing is loaded here: texts are sent to the server, which gives the vectors, and decides on all
+        arguments but `max_length`.
 
         Args:
-            name_or_path: Folder in BAAI/bge-m3's layout, hub id, or "nano" for the bundled demonstration model.
+            name_or_path: Folder in BAAI/bge-m3's layout, hub id, or "nano" for the bundled demonstration model; or
+                "http://host:8080", where `trivec serve` runs.
             device: "cpu", "cuda", "cuda:1" (a number), "mps", or a list of these to split the texts among. None is the
                 CPU, or with `engine="torch"` the first GPU if there is one.
             engine: "openvino" (CPU), "native" (x86-64 CPUs, in fp32 and int8), "torch" (GPUs, extra `[cuda]`; the CPU
@@ -121,15 +131,24 @@ class M3Model:
             local_files_only: Never ask the hub.
             num_threads: Threads to compute with on the CPU, for torch those of the whole process; every core if None.
             use_cache: Keep the weights converted to bf16 or int8 on disk, so that the next load is quick.
+            api_key: The server's key, for a URL; what TRIVEC_API_KEY in the environment says if None.
 
         Raises:
             CheckpointError: The model cannot be found or a file of it is unusable.
+            ServerError: The server cannot be reached, or refuses the key.
             DeviceError: The device or precision is not to be had here.
             MissingExtraError: A GPU or `engine="torch"` is asked for, and torch is not installed.
             ValueError: An argument is out of its range.
         """
         if not isinstance(name_or_path, (str, os.PathLike)) or not os.fspath(name_or_path):
-            raise TypeError(f"model name {name_or_path!r:.60} must be a folder or a hub id")
+            raise TypeError(f"model name {name_or_path!r:.60} must be a folder, a hub id or a URL")
+        loading = (device, engine, precision, max_length, cache_dir, revision, local_files_only, num_threads, use_cache)
+        if is_url(name_or_path):
+            from trivec.model.remote import RemoteModel
+
+            return RemoteModel(LoadArguments(name_or_path, *loading, api_key))
+        if api_key is not None:
+            raise ValueError(f"api_key is for the URL of a server, which {str(name_or_path)!r:.60} is not")
         if precision not in PRECISION_CHOICES:
             raise ValueError(f"precision={precision!r} is not one of {', '.join(map(repr, PRECISION_CHOICES))}")
         if num_threads is not None:
@@ -141,7 +160,7 @@ class M3Model:
         tokenizer = M3Tokenizer(checkpoint.tokenizer_file)
         tokenizer.check_fits(checkpoint.config.vocab_size, checkpoint.config.pad_token_id)
         if max_length is not None:
-            max_length = _within("max_length", max_length, checkpoint.config.max_length)
+            max_length = within_limit("max_length", max_length, checkpoint.config.max_length)
         asked = (name_or_path, device, engine, precision, max_length, cache_dir, revision, local_files_only)
         return cls(checkpoint, tokenizer, LoadArguments(*asked, num_threads, use_cache), on_torch=kind == "torch")
 
@@ -189,7 +208,12 @@ class M3Model:
     @property
     def fusion_weights(self) -> tuple[float, float, float]:
         """Weights of dense, sparse and token-vector score in their sum: the model's own, or 1 each."""
-        return self.config.fusion_weights or (1.0, 1.0, 1.0)
+        return self.own_fusion_weights or (1.0, 1.0, 1.0)
+
+    @property
+    def own_fusion_weights(self) -> tuple[float, float, float] | None:
+        """The fusion weights that the model brings; None if it brings none."""
+        return self.config.fusion_weights
 
     @property
     def has_sparse(self) -> bool:
@@ -273,7 +297,7 @@ class M3Model:
             MissingHeadError: The checkpoint has no head for the vectors asked for.
         """
         vectors = (return_dense, return_sparse, return_colbert_vecs, normalize)
-        settings = self._settings(max_batch_tokens, max_length, *vectors, show_progress)
+        settings = self.encoding_settings(max_batch_tokens, max_length, *vectors, show_progress)
         embeddings = self._encode(texts, settings)
         warn_of_truncation(embeddings.truncated, len(embeddings), settings.max_length)
         return embeddings
@@ -334,17 +358,17 @@ class M3Model:
         Arguments and errors are those of `encode`; the warning that counts the texts that were cut comes at the end.
         """
         vectors = (return_dense, return_sparse, return_colbert_vecs, normalize)
-        settings = self._settings(max_batch_tokens, max_length, *vectors, show_progress)
+        settings = self.encoding_settings(max_batch_tokens, max_length, *vectors, show_progress)
         checked = checked_texts(texts)
         total = len(texts) if isinstance(texts, Sized) else None
-        windows = encode_windows(checked, total, self.tokenizer, self._engine, settings)
-        return texts_of(windows, settings.max_length)
+        return texts_of(self._windows(checked, total, settings), settings.max_length)
 
     def token_weights(self, text: str) -> list[tuple[str, float]]:
         """Return the text's (token, lexical weight) pairs for people to read, heaviest first."""
-        sparse = self.encode([text], return_dense=False).sparse
-        if sparse is None:
-            return []
+        return self.named_weights(asked_for(self.encode([text], return_dense=False).sparse))
+
+    def named_weights(self, sparse: SparseMatrix) -> list[tuple[str, float]]:
+        """Return the (token, lexical weight) pairs of one text's sparse vector, 1 x vocabulary, heaviest first."""
         heaviest_first = sorted(weights_by_id(sparse).items(), key=lambda pair: -pair[1])
         return [(self.tokenizer.token_text(token_id), weight) for token_id, weight in heaviest_first]
 
@@ -370,18 +394,32 @@ class M3Model:
 
         Raises:
             TypeError: A pair is not two strings; its index is named. Or `pairs` is a table, a mapping or a bare str.
+            ValueError: `weights` are not three numbers, one is negative, or all are 0.
             MissingHeadError: The checkpoint lacks a head.
         """
         listed, one = checked_pairs(pairs)
-        both = self.encode(
-            [text for pair in listed for text in pair],
-            max_batch_tokens=max_batch_tokens,
-            max_length=max_length,
-            return_colbert_vecs=True,
-        )
-        embeddings = list(both)
-        scores = combined_scores(embeddings[::2], embeddings[1::2], self.fusion_weights if weights is None else weights)
-        return {mode: values[0] for mode, values in scores.items()} if one else scores
+        of_three = checked_weights(self.fusion_weights if weights is None else weights)
+        settings = self.encoding_settings(max_batch_tokens, max_length, return_colbert_vecs=True)
+        scores, truncated = self._pair_scores(listed, settings)
+        warn_of_truncation(truncated, 2 * len(listed), settings.max_length)
+        modes = in_five_modes(scores, of_three)
+        return {mode: values[0] for mode, values in modes.items()} if one else modes
+
+    def scheduler(self, **options: Any) -> Scheduler:
+        """Return a queue before this model, for programs that many ask at once; it takes over none of the model's life.
+
+        Args:
+            **options: As of `scheduling.scheduler.Scheduler`.
+        """
+        from trivec.scheduling.scheduler import Scheduler
+
+        return Scheduler(self.tokenizer, lambda: self._engine, self.dim, **options)
+
+    def behind(self, scheduler: Scheduler) -> M3Model:
+        """Return this model with its texts encoded by way of a queue, which `scheduler` has made."""
+        queued = object.__new__(type(self))
+        vars(queued).update(vars(self), _scheduler=scheduler)
+        return queued
 
     def close(self) -> None:
         """Give the model's memory back; encoding afterwards is an error."""
@@ -408,7 +446,7 @@ class M3Model:
         ):
             if wanted and not there:
                 raise MissingHeadError(
-                    f"{self.checkpoint.folder} has no {vectors}_linear.pt, so the model gives no {vectors} vectors: "
+                    f"{self._place} has no {vectors}_linear.pt, so the model gives no {vectors} vectors: "
                     f"pass {option}=False, or add the file from the model's repository"
                 )
 
@@ -419,9 +457,9 @@ class M3Model:
             TypeError: It is no whole number.
             ValueError: It is below 2 (`<s>` and `</s>`) or beyond the model's positions.
         """
-        return self.max_length if max_length is None else _within(name, max_length, self.checkpoint.config.max_length)
+        return self.max_length if max_length is None else within_limit(name, max_length, self._length_limit)
 
-    def _settings(
+    def encoding_settings(
         self,
         max_batch_tokens: int | None = None,
         max_length: int | None = None,
@@ -431,7 +469,7 @@ class M3Model:
         normalize: bool = True,
         show_progress: bool = True,
     ) -> EncodingSettings:
-        """Check the arguments of `encode`, which has their meaning and errors."""
+        """Return the arguments of `encode`, which has their meaning and errors, checked."""
         if not (return_dense or return_sparse or return_colbert_vecs):
             raise ValueError("nothing to compute: set return_dense, return_sparse or return_colbert_vecs")
         heads = Heads(
@@ -448,10 +486,39 @@ class M3Model:
 
     def _encode(self, texts: Iterable[str], settings: EncodingSettings) -> M3Embeddings:
         checked = list(checked_texts(texts))
-        windows = list(encode_windows(checked, len(checked), self.tokenizer, self._engine, settings))
+        if self._scheduler is not None:
+            return self._scheduler.submit(checked, settings).result()
+        return self._joined(list(self._windows(checked, len(checked), settings)), settings)
+
+    def _joined(self, windows: Sequence[M3Embeddings], settings: EncodingSettings) -> M3Embeddings:
+        """Return the vectors of windows, perhaps of none, as those of one."""
         if not windows:
             return empty_embeddings(settings.heads, self.dim["dense"], self.dim["sparse"])
         return join_windows(windows)
+
+    # What follows is what a model on a server does otherwise.
+
+    @property
+    def _place(self) -> str:
+        """Where the model's files are, for messages."""
+        return str(self.checkpoint.folder)
+
+    @property
+    def _length_limit(self) -> int:
+        """The largest `max_length`."""
+        return self.checkpoint.config.max_length
+
+    def _windows(
+        self, texts: Iterable[str], total: int | None, settings: EncodingSettings
+    ) -> Generator[M3Embeddings, None, None]:
+        """Encode texts, `total` of them if that is known, and yield the vectors of one window after another."""
+        return encode_windows(texts, total, self.tokenizer, self._engine, settings)
+
+    def _pair_scores(self, pairs: list[tuple[str, str]], settings: EncodingSettings) -> tuple[PairScores, int]:
+        """Return the scores of pairs, and how many of their texts were cut."""
+        embeddings = self._encode([text for pair in pairs for text in pair], settings)
+        of_texts = list(embeddings)
+        return pair_scores(of_texts[::2], of_texts[1::2]), embeddings.truncated
 
 
 def encode_without_warning(model: M3Model, texts: Iterable[str], **options: Unpack[kinds.Unknown]) -> M3Embeddings:
@@ -459,10 +526,16 @@ def encode_without_warning(model: M3Model, texts: Iterable[str], **options: Unpa
 
     So that a call of the user's which encodes many times warns once, or not of what it has warned of before.
     """
-    return model._encode(texts, model._settings(**options))
+    return model._encode(texts, model.encoding_settings(**options))
 
 
-def _within(name: str, max_length: int, limit: int) -> int:
+def within_limit(name: str, max_length: int, limit: int) -> int:
+    """Return a `max_length`, which the user knows as `name`, if it lies between 2 and the model's limit.
+
+    Raises:
+        TypeError: It is no whole number.
+        ValueError: It lies elsewhere.
+    """
     max_length = whole_number(name, max_length, least=-sys.maxsize)
     if not 2 <= max_length <= limit:
         raise ValueError(f"{name}={max_length} must lie between 2 and the model's limit of {limit} tokens")
