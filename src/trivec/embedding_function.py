@@ -36,6 +36,7 @@ _OPTIONS = (
     "query_max_length",
     "passage_max_length",
     "precision",
+    "mcls",
     "show_progress",
 )
 _DEFAULT_MODEL = "BAAI/bge-m3"
@@ -100,7 +101,7 @@ class BGEM3EmbeddingFunction:
                 "fp16", "bf16", "int8" or "auto", instead of `use_fp16`); `engine` ("auto", "openvino", "native" or
                 "torch", see `M3Model.load`); `cache_dir`, `revision`, `local_files_only` (of the hub); `num_threads`;
                 `use_cache` (keep converted weights on disk); `api_key` (of a server; what TRIVEC_API_KEY says if not
-                given); `show_progress`. Others of FlagEmbedding's
+                given); `mcls` (as of `M3Model.encode`); `show_progress`. Others of FlagEmbedding's
                 (`trust_remote_code`, `pooling_method`, `query_instruction_for_retrieval` ...) are taken with the values
                 that change nothing.
 
@@ -134,6 +135,7 @@ class BGEM3EmbeddingFunction:
         self.device = device
         self.normalize_embeddings = switch("normalize_embeddings", normalize_embeddings)
         self.use_fp16 = switch("use_fp16", use_fp16)
+        self._mcls = None if kwargs.get("mcls") is None else whole_number("mcls", kwargs["mcls"])
         self._show_progress = switch("show_progress", kwargs.get("show_progress", True))
         options = {name: kwargs[name] for name in _MODEL_OPTIONS if kwargs.get(name) is not None}
         if is_url(model_name):
@@ -193,6 +195,7 @@ class BGEM3EmbeddingFunction:
             max_batch_tokens=self.batch_size * 256 if self.batch_size < 4 else None,
             max_length=max_length,
             normalize=self.normalize_embeddings,
+            mcls=self._mcls,
             show_progress=self._show_progress,
             **self._wanted,
         )
