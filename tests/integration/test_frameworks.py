@@ -39,5 +39,7 @@ def test_llama_index(url: str, guarded_url: str, texts: list[str], dense: np.nda
     assert_same(embedding.get_text_embedding_batch([texts[i] for i in full]), dense[full])
     assert_same([embedding.get_query_embedding(texts[0])], dense[:1])
     assert_same([asyncio.run(embedding.aget_text_embedding(texts[0]))], dense[:1])
+    with_slash = TextEmbeddingsInference(model_name="BAAI/bge-m3", base_url=f"{url}/")
+    assert_same([with_slash.get_text_embedding(texts[0])], dense[:1])
     with_key = TextEmbeddingsInference(model_name="BAAI/bge-m3", base_url=guarded_url, auth_token=KEY)
     assert_same([with_key.get_text_embedding(texts[0])], dense[:1])

@@ -16,6 +16,7 @@ def test_tei_embedding_function(url: str, texts: list[str], dense: np.ndarray):
     assert function.dim == dense.shape[1]
     assert_same(function.encode_documents(texts), dense)
     assert_same(function.encode_queries(texts[:1]), dense[:1])
+    assert_same(TEIEmbeddingFunction(api_url=f"{url}/")(texts[:1]), dense[:1])
 
 
 def test_tei_embedding_function_tells_the_servers_message(url: str, guarded_url: str):
