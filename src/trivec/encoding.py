@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from trivec.checkpoint.tokenizer import M3Tokenizer, TokenizedTexts
 from trivec.engines import EncodedBatch, Engine, Heads
+from trivec.engines.mcls import longest_before, with_more_cls
 from trivec.errors import TrivecError
 from trivec.support.caller import level_of_the_caller
 from trivec.support.forks import no_fork_meanwhile
@@ -134,9 +135,11 @@ def _tokenized_windows(
     window, last, failure = next(windows)
     if last:  # a query, or a few texts: nothing to be ahead of, and a thread takes half a millisecond to start
         if window:
-            yield tokenize_window(window, tokenizer, settings.max_length)
+            yield tokenize_window(window, tokenizer, settings.max_length, settings.heads.mcls)
     else:
-        second = _SecondThread(partial(tokenize_window, tokenizer=tokenizer, max_length=settings.max_length))
+        second = _SecondThread(
+            partial(tokenize_window, tokenizer=tokenizer, max_length=settings.max_length, every=settings.heads.mcls)
+        )
         try:
             second.start()
             second.begin(window)
@@ -198,10 +201,15 @@ class _SecondThread(Generic[Given, Made]):
                 self._made.put(error)
 
 
-def tokenize_window(window: list[str], tokenizer: M3Tokenizer, max_length: int) -> TokenizedTexts:
-    """Tokenize some texts while no other thread forks."""
+def tokenize_window(
+    window: list[str], tokenizer: M3Tokenizer, max_length: int, every: int | None = None
+) -> TokenizedTexts:
+    """Tokenize texts while no other thread forks; `every`, unless None: with a `<s>` before every so many tokens."""
     with no_fork_meanwhile():
-        return tokenizer.encode_batch(window, max_length)
+        if every is None:
+            return tokenizer.encode_batch(window, max_length)
+        tokenized = tokenizer.encode_batch(window, longest_before(max_length, every))
+    return TokenizedTexts([with_more_cls(ids, every) for ids in tokenized.token_ids], tokenized.cut)
 
 
 def windows_of(texts: Iterable[str], token_vectors: bool) -> Iterator[tuple[list[str], bool, Exception | None]]:

@@ -111,6 +111,7 @@ def evaluate(
             rich_help_panel=_ENCODING,
         ),
     ] = None,
+    mcls: options.Mcls = None,
     max_batch_tokens: options.MaxBatchTokens = None,
     cache_dir: Annotated[
         Path | None,
@@ -161,6 +162,7 @@ def evaluate(
         candidates=candidates,
         max_batch_tokens=max_batch_tokens,
         max_length=max_length,
+        mcls=mcls,
         cache_folder=cache_dir,
         use_cache=not no_cache,
         show_progress=sys.stderr.isatty(),

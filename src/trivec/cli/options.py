@@ -227,6 +227,15 @@ class MilvusOptions:
     ] = 30.0
 
 
+Mcls = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="For long texts: one more <s> before every N tokens, 256 in the M3 paper; dense vectors are their mean.",
+        show_default=False,
+    ),
+]
 MaxBatchTokens = Annotated[
     int | None,
     typer.Option(

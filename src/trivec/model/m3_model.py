@@ -273,6 +273,7 @@ class M3Model:
         return_sparse: bool = True,
         return_colbert_vecs: bool = False,
         normalize: bool = True,
+        mcls: int | None = None,
         show_progress: bool = True,
     ) -> M3Embeddings[Any, Any, Any]:
         """Encode texts; the vectors come in the order of the texts and do not depend on each other.
@@ -289,6 +290,8 @@ class M3Model:
             return_sparse: Compute sparse vectors.
             return_colbert_vecs: Compute token vectors (4 KB a token at full size).
             normalize: Scale dense and token vectors to length 1.
+            mcls: Read with one more `<s>` before every so many tokens (256 in the M3 paper, which calls it MCLS) and
+                take their mean as the dense vector: for long texts, without training. None: read as BGE-M3 does.
             show_progress: Show a progress bar once the work has gone on for 5 seconds.
 
         Raises:
@@ -297,7 +300,7 @@ class M3Model:
             MissingHeadError: The checkpoint has no head for the vectors asked for.
         """
         vectors = (return_dense, return_sparse, return_colbert_vecs, normalize)
-        settings = self.encoding_settings(max_batch_tokens, max_length, *vectors, show_progress)
+        settings = self.encoding_settings(max_batch_tokens, max_length, *vectors, mcls, show_progress)
         embeddings = self._encode(texts, settings)
         warn_of_truncation(embeddings.truncated, len(embeddings), settings.max_length)
         return embeddings
@@ -350,6 +353,7 @@ class M3Model:
         return_sparse: bool = True,
         return_colbert_vecs: bool = False,
         normalize: bool = True,
+        mcls: int | None = None,
         show_progress: bool = True,
     ) -> Iterator[M3Embedding[Any, Any, Any]]:
         """Encode texts one after another out of an iterable of any length, in flat memory.
@@ -358,7 +362,7 @@ class M3Model:
         Arguments and errors are those of `encode`; the warning that counts the texts that were cut comes at the end.
         """
         vectors = (return_dense, return_sparse, return_colbert_vecs, normalize)
-        settings = self.encoding_settings(max_batch_tokens, max_length, *vectors, show_progress)
+        settings = self.encoding_settings(max_batch_tokens, max_length, *vectors, mcls, show_progress)
         checked = checked_texts(texts)
         total = len(texts) if isinstance(texts, Sized) else None
         return texts_of(self._windows(checked, total, settings), settings.max_length)
@@ -467,6 +471,7 @@ class M3Model:
         return_sparse: bool = True,
         return_colbert_vecs: bool = False,
         normalize: bool = True,
+        mcls: int | None = None,
         show_progress: bool = True,
     ) -> EncodingSettings:
         """Return the arguments of `encode`, which has their meaning and errors, checked."""
@@ -477,6 +482,7 @@ class M3Model:
             switch("return_sparse", return_sparse),
             switch("return_colbert_vecs", return_colbert_vecs),
             switch("normalize", normalize),
+            None if mcls is None else whole_number("mcls", mcls),
         )
         if max_batch_tokens is not None:
             max_batch_tokens = whole_number("max_batch_tokens", max_batch_tokens)

@@ -32,6 +32,7 @@ def encode_fields(settings: EncodingSettings) -> dict[str, Any]:
         "return": [kind for kind, is_wanted in wanted.items() if is_wanted],
         "max_length": settings.max_length,
         "normalize": heads.normalize,
+        "mcls": heads.mcls,
         "encoding": "base64",
         "dtype": "float32",
     }
