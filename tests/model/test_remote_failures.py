@@ -163,6 +163,15 @@ def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
         M3Model.load("http://nowhere.invalid")
 
 
+def test_proxies_of_the_environment(model_server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trivec.model.remote.PATIENCE_AT_FIRST", 0.3)
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(ServerError, match="cannot be reached"):
+        M3Model.load(model_server.url)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    M3Model.load(model_server.url).close()
+
+
 class _Elsewhere(BaseHTTPRequestHandler):
     """Another program, which answers whatever its path says."""
 
