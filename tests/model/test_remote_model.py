@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import multiprocessing
 import pickle
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -256,13 +254,25 @@ def test_a_closed_model_says_so(model_server: Served) -> None:
 
 
 def test_nothing_is_left_open(model_server: Served) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with M3Model.load(model_server.url) as model:
-            model.encode(MANY)
-            next(model.encode_stream(MANY))
-        del model
-        gc.collect()
+    code = (
+        "import asyncio; from trivec import AsyncM3Model, M3Model\n"
+        f"with M3Model.load({model_server.url!r}) as model:\n"
+        "    model.encode(['a'] * 70); next(model.encode_stream(['a'] * 70))\n"
+        "async def awaited():\n"
+        f"    async with await AsyncM3Model.load({model_server.url!r}) as model:\n"
+        "        await model.encode(['a'] * 70); await anext(model.encode_stream(['a'] * 70))\n"
+        "asyncio.run(awaited())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "always::ResourceWarning", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+
+
+def test_words_are_explained(remote: M3Model, tiny_model: M3Model) -> None:
+    found, wanted = (model.explain("a boat?", TEXTS[0]).to_dict() for model in (remote, tiny_model))
+    assert found["scores"] == pytest.approx(wanted["scores"])
+    assert (found["query_words"], found["text_words"]) == (wanted["query_words"], wanted["text_words"])
 
 
 def test_no_engine_is_loaded(model_server: Served) -> None:
