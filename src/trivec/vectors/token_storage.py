@@ -12,15 +12,13 @@ practice by a tenth of that, as errors point in all directions.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from trivec.vectors.embeddings import FloatArray
-
-TokenForm = Literal["fp16", "int8"]
-"""How token vectors are stored."""
+from trivec.vectors.token_forms import TokenForm
 
 _GREATEST = 127
 _LARGEST_FLOAT16 = 65504.0
