@@ -110,10 +110,8 @@ def test_a_search_asks_by_the_list_of_the_querys_vectors(form, version, element,
         schema=client.raw,
         is_embedding_list=True,
     )
-    assert {pair.key: pair.value for pair in request.search_params} >= {
-        "anns_field": "token_vectors[vector]",
-        "metric_type": metric,
-    }.items()
+    said = {pair.key: pair.value for pair in request.search_params}
+    assert (said["anns_field"], said["metric_type"]) == ("token_vectors[vector]", metric)
     (placeholder,) = common_pb2.PlaceholderGroup.FromString(request.placeholder_group).placeholders
     kinds = {
         DataType.FLOAT_VECTOR: (common_pb2.EmbListFloatVector, np.float32),

@@ -23,8 +23,8 @@ from trivec.milvus.model_record import ModelRecord
 from trivec.milvus.table import MOST_ROWS, Table
 from trivec.milvus.table_tokens import TokensAsked
 from trivec.model import M3Model
-from trivec.search import hybrid
-from trivec.search.fusion import RRF, Weighted, own_ranker
+from trivec.search import hybrid, multi
+from trivec.search.fusion import RRF, FusionWeights, Weighted, own_ranker
 from trivec.search.hits import Hit
 from trivec.search.modes import Mode
 from trivec.support.arguments import whole_number
@@ -303,6 +303,7 @@ class M3Collection:
         rerank: Literal["colbert"] | None = ...,
         candidates: int | None = ...,
         matched_words: bool = ...,
+        weights: FusionWeights | None = ...,
     ) -> list[Hit]: ...
 
     @overload
@@ -318,6 +319,7 @@ class M3Collection:
         rerank: Literal["colbert"] | None = ...,
         candidates: int | None = ...,
         matched_words: bool = ...,
+        weights: FusionWeights | None = ...,
     ) -> list[list[Hit]]: ...
 
     def search(
@@ -332,6 +334,7 @@ class M3Collection:
         rerank: Literal["colbert"] | None = None,
         candidates: int | None = None,
         matched_words: bool = False,
+        weights: FusionWeights | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """Find the documents nearest to each query.
 
@@ -353,6 +356,7 @@ class M3Collection:
             candidates: Rows that each search brings to one that joins several, and that are reranked; at least
                 `offset + limit`, of which None takes three times as many. Never more than the 16,384 that Milvus gives.
             matched_words: Fill `Hit.matched_words`, in whatever mode; needs the model's sparse head.
+            weights: Of dense, sparse and token-vector score in "all". None: the model's fusion weights, or 1 each.
 
         Returns:
             The hits of the one query, or a list of them for each query in order; best first.
@@ -377,6 +381,7 @@ class M3Collection:
             if isinstance(text, str) and rows.is_blank(text):
                 name = "the query" if isinstance(queries, str) else f"queries[{position}]"
                 raise ValueError(f"{name} is empty: it would find whatever is shortest")
+        weights = multi.checked(weights, mode)
         self.require()
         if not texts:
             return []
@@ -391,7 +396,7 @@ class M3Collection:
         )
         nearest = partial(self._table.nearest, depth=depth, filter=filter)
         if by_tokens:
-            weights = self.model.fusion_weights
+            weights = weights or self.model.fusion_weights
             found = late_interaction.search(mode, self._table, self.model, encoded, nearest, depth, filter, weights)
         else:
             ranker = ranker or own_ranker(self.model.config.fusion_weights)

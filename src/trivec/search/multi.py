@@ -16,8 +16,23 @@ from trivec.search.fusion import FusionWeights
 from trivec.search.hits import Hit
 from trivec.search.hybrid import Stored, TokenVectors, best_first, query_weights
 from trivec.search.matching import shared_weights
+from trivec.support.arguments import checked_weights
 from trivec.vectors.embeddings import FloatArray, M3Embeddings, asked_for
 from trivec.vectors.scoring import colbert_score, dense_score, weighted_mean
+
+
+def checked(weights: Sequence[float] | None, mode: str) -> FusionWeights | None:
+    """Return the weights that a search was given for its three scores.
+
+    Raises:
+        ValueError: They are not three, or none in this mode has weights.
+    """
+    if weights is None:
+        return None
+    if mode != "all":
+        raise ValueError(f"weights are of the three scores of mode 'all'; mode is {mode!r}")
+    of_dense, of_sparse, of_tokens = checked_weights(weights)
+    return of_dense, of_sparse, of_tokens
 
 
 def united(*rankings: Sequence[Sequence[Hit]]) -> list[list[Hit]]:
