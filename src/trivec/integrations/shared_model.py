@@ -109,7 +109,7 @@ class SharedModel:
             embeddings = self.model.encode([*missing, *ahead], **self._options(kind), show_progress=False)
             found |= self._kept(kind, Counter(texts), missing, embeddings)
             if ahead:
-                self._untaken.keep(kind, ahead, _of_kind(kind, embeddings)[len(missing) :], ahead)
+                self._untaken.keep(kind, list(ahead), _of_kind(kind, embeddings)[len(missing) :], ahead)
         return [found[text] for text in texts]
 
     def _ahead(self, kind: str, texts: Sequence[str], reworded: Callable[[str], str | None]) -> Counter[str]:

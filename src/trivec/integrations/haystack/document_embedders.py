@@ -69,9 +69,7 @@ class TrivecDocumentEmbedder(_DocumentEmbedder):
             meta_fields_to_embed: Names of metadata that are read before the content, where a document has them.
             embedding_separator: Stands between these and the content.
         """
-        _DocumentEmbedder.__init__(
-            self, model, api_key, load_options, meta_fields_to_embed, embedding_separator
-        )
+        _DocumentEmbedder.__init__(self, model, api_key, load_options, meta_fields_to_embed, embedding_separator)
 
     def load(self, **load_options: Any) -> SharedModel:
         """Return the model, which computes dense vectors along with others."""
@@ -105,9 +103,7 @@ class TrivecSparseDocumentEmbedder(_DocumentEmbedder):
         embedding_separator: str = "\n",
     ) -> None:
         """Note what to load; arguments are `TrivecDocumentEmbedder`'s."""
-        _DocumentEmbedder.__init__(
-            self, model, api_key, load_options, meta_fields_to_embed, embedding_separator
-        )
+        _DocumentEmbedder.__init__(self, model, api_key, load_options, meta_fields_to_embed, embedding_separator)
 
     def load(self, **load_options: Any) -> SharedModel:
         """Return the model, which computes sparse vectors along with others."""

@@ -1,4 +1,4 @@
-"""What all of Haystack's components of this package have: a model that is loaded when it is needed, and is serialized."""
+"""What all components for Haystack have: a model that is loaded when it is needed, and how they are stored."""
 
 from __future__ import annotations
 

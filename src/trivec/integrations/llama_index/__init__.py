@@ -30,9 +30,7 @@ __all__ = ["TrivecEmbedding", "TrivecRerank", "TrivecSparseEmbedding"]
 
 def __getattr__(name: str) -> Any:
     if name == "TrivecSparseEmbedding":
-        require_package(
-            "llama_index.vector_stores.milvus", "llama-index-vector-stores-milvus", f"{__name__}.{name}"
-        )
+        require_package("llama_index.vector_stores.milvus", "llama-index-vector-stores-milvus", f"{__name__}.{name}")
         from trivec.integrations.llama_index.sparse import TrivecSparseEmbedding
 
         return TrivecSparseEmbedding

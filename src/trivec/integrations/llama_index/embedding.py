@@ -51,9 +51,7 @@ class TrivecEmbedding(BaseEmbedding):
         asked = dict(load_options or {})
         key = {} if api_key is None else {"api_key": api_key}
         shared = shared_model(model_name if model is None else model, **asked, **key).wanting("dense")
-        super().__init__(
-            model_name=shared.model.name, embed_batch_size=embed_batch_size, load_options=asked, **options
-        )
+        super().__init__(model_name=shared.model.name, embed_batch_size=embed_batch_size, load_options=asked, **options)
         self._shared = shared
 
     @classmethod
