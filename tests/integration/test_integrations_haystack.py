@@ -20,7 +20,7 @@ from haystack.utils import Secret
 from milvus_haystack import MilvusDocumentStore
 from milvus_haystack.milvus_embedding_retriever import MilvusHybridRetriever
 
-from answers import KEY, assert_best_first, assert_same, fused
+from answers import KEY, assert_best_first, assert_same, fused, run_documented
 from trivec import M3Embeddings, M3Model
 from trivec.errors import ServerError
 from trivec.integrations.haystack import (
@@ -142,8 +142,10 @@ def test_awaited_with_both_embedders_at_once(
     store: MilvusDocumentStore,
 ):
     async def work() -> dict[str, Any]:
-        embedded = await TrivecDocumentEmbedder(model).run_async(in_haystack)
-        embedded = await TrivecSparseDocumentEmbedder(model).run_async(embedded["documents"])
+        dense, sparse = TrivecDocumentEmbedder(model), TrivecSparseDocumentEmbedder(model)
+        for embedder in (dense, sparse):  # as a pipeline does
+            await embedder.warm_up_async()
+        embedded = await sparse.run_async((await dense.run_async(in_haystack))["documents"])
         store.write_documents(embedded["documents"])  # it has no other way
         return await searching(store, model).run_async(ASKED, include_outputs_from={"retriever"})
 
@@ -217,3 +219,12 @@ def test_what_is_wrong_is_said(model: M3Model, in_haystack: list[Document]):
     with pytest.raises(TypeError, match="text embedders"):
         TrivecSparseDocumentEmbedder(model).run(QUESTION)
     assert TrivecRanker(model).run(QUESTION, []) == {"documents": []}
+
+
+def test_what_the_documentation_says(model: M3Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    names = run_documented("haystack", model.dim["dense"])
+    store = names["store"]
+    assert names["best"][0].id == "boat"
+    assert len(store.filter_documents()) == 1  # the other is deleted
+    store.client.close()

@@ -16,7 +16,7 @@ from langchain_milvus import Milvus
 from pymilvus import Function, FunctionType, MilvusException
 
 import trivec.integrations.langchain
-from answers import assert_best_first, assert_same, fused
+from answers import assert_best_first, assert_same, fused, run_documented
 from random_checkpoint import write_random_checkpoint
 from trivec import M3Embeddings, M3Model
 from trivec.errors import MissingHeadError, MissingPackageError
@@ -230,3 +230,12 @@ def test_the_missing_store_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "langchain_milvus", None)
     with pytest.raises(MissingPackageError, match="pip install langchain-milvus`"):
         _ = trivec.integrations.langchain.TrivecSparseEmbeddings
+
+
+def test_what_the_documentation_says(model: M3Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    names = run_documented("langchain", model.dim["dense"])
+    store = names["store"]
+    assert names["best"][0].metadata["pk"] == "boat"
+    assert len(store.client.query(store.collection_name, filter='pk != ""')) == 1  # the other is deleted
+    store.client.close()

@@ -17,7 +17,7 @@ from llama_index.vector_stores.milvus import MilvusVectorStore
 from pymilvus import MilvusException
 
 import trivec.integrations.llama_index
-from answers import assert_best_first, assert_same, fused
+from answers import assert_best_first, assert_same, fused, run_documented
 from trivec import M3Embeddings, M3Model
 from trivec.errors import MissingPackageError
 from trivec.integrations.llama_index import TrivecEmbedding, TrivecRerank, TrivecSparseEmbedding
@@ -123,6 +123,19 @@ def test_metadata_make_two_texts_a_node_in_a_pass_each(
     assert rows[0]["sparse_embedding"].keys() == set(encoded.sparse[ids.index("tides-en")].indices.tolist())
 
 
+def test_metadata_that_are_not_embedded_cost_no_pass(
+    model: M3Model,
+    passes: list[int],
+    nodes_with_metadata: list[TextNode],
+    make_store: Callable[..., MilvusVectorStore],
+):
+    for node in nodes_with_metadata:
+        node.excluded_embed_metadata_keys = ["title", "language"]
+    passes.clear()
+    indexed(make_store(model, model.dim["dense"]), nodes_with_metadata, model)
+    assert passes == [40]
+
+
 def test_on_a_server(
     url: str,
     model: M3Model,
@@ -199,15 +212,35 @@ def test_what_is_wrong_is_said(model: M3Model, nodes: list[TextNode]):
 
 
 def test_the_sparse_mode_of_the_store_is_not_for_lite(
-    model: M3Model, nodes: list[TextNode], make_store: Callable[..., MilvusVectorStore]
+    model: M3Model,
+    documents: list[dict[str, Any]],
+    nodes: list[TextNode],
+    encoded: M3Embeddings,
+    make_store: Callable[..., MilvusVectorStore],
 ):
-    # It asks Milvus to leave out the smallest weights, which only a server does; docs/integrations.md says so.
-    index = indexed(make_store(model, model.dim["dense"]), nodes, model)
+    # It asks Milvus to leave out the smallest weights, which only a server does.
+    store = make_store(model, model.dim["dense"])
+    index = indexed(store, nodes, model)
     with pytest.raises(MilvusException, match="drop_ratio_search=0"):
         index.as_retriever(vector_store_query_mode="sparse").retrieve(QUESTION)
+    # What docs/integrations.md says to do instead.
+    store.hybrid_ranker, store.hybrid_ranker_params = "WeightedRanker", {"weights": [0.0, 1.0]}
+    found = index.as_retriever(vector_store_query_mode="hybrid", similarity_top_k=3).retrieve(QUESTION)
+    sparse = (encoded.sparse @ model.encode([QUESTION]).sparse.T).toarray()[:, 0]
+    best = [documents[i]["id"] for i in np.argsort(-sparse, kind="stable")[:3]]
+    assert [each.node.node_id for each in found] == best
 
 
 def test_the_missing_store_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "llama_index.vector_stores.milvus", None)
     with pytest.raises(MissingPackageError, match="pip install llama-index-vector-stores-milvus`"):
         _ = trivec.integrations.llama_index.TrivecSparseEmbedding
+
+
+def test_what_the_documentation_says(model: M3Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    names = run_documented("llama-index", model.dim["dense"])
+    store = names["store"]
+    assert names["best"][0].node.node_id == "boat"
+    assert len(store.get_nodes(node_ids=["boat", "bridge"])) == 1  # the other is deleted
+    store.client.close()
