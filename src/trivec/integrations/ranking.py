@@ -6,13 +6,16 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from trivec.integrations.shared_model import SharedModel, shared_model
 from trivec.model import M3Model
 from trivec.support.addresses import is_url
 from trivec.vectors.embeddings import asked_for
 from trivec.vectors.scoring import colbert_score
+
+if TYPE_CHECKING:
+    from trivec.model.remote import RemoteModel
 
 MODES = ("colbert", "cross-encoder")
 _TOKEN_VECTORS: dict[str, Any] = {"return_dense": False, "return_sparse": False, "return_colbert_vecs": True}
@@ -31,51 +34,54 @@ class Ranking(Protocol):
 
 
 class ColbertRanking:
-    """Orders documents by MaxSim of BGE-M3's token vectors, with a model that embeds as well.
+    """Orders documents by MaxSim of BGE-M3's token vectors, with a model of this process that embeds as well.
 
-    A model in this process reads the query once and each document once, in flat memory. A server is sent pairs, so that
-    scores come back rather than token vectors; it reads the query anew for each.
+    The query is read once and each document once, in flat memory.
     """
 
     def __init__(self, shared: SharedModel) -> None:
-        """Take a model.
-
-        Raises:
-            MissingHeadError: It has no head for token vectors.
-        """
-        shared.model.require_heads(sparse=False, colbert=True)
         self._shared = shared
 
     def rank(self, query: str, documents: Sequence[str], top_k: int | None = None) -> list[tuple[int, float]]:
         """Return (index, score) of the `top_k` best documents, all if None, best first."""
-        model = self._shared.model
         if not documents:
             return []
-        if is_url(model.name):
-            scores = model.compute_score([(query, text) for text in documents])["colbert"]
-        else:
-            with closing(_stream(model, query, documents)) as each:  # type: ignore[type-var]  # it is a generator
-                of_query = asked_for(next(each).colbert_vecs)
-                scores = [colbert_score(of_query, asked_for(embedding.colbert_vecs)) for embedding in each]
+        with closing(_stream(self._shared.model, query, documents)) as each:
+            of_query = asked_for(next(each).colbert_vecs)
+            scores = [colbert_score(of_query, asked_for(embedding.colbert_vecs)) for embedding in each]
         return best_first(scores, top_k)
 
     async def arank(self, query: str, documents: Sequence[str], top_k: int | None = None) -> list[tuple[int, float]]:
         """As `rank`; awaits."""
-        model = self._shared.async_model
-        if not documents:
-            return []
-        if is_url(model.model.name):
-            scores = (await model.compute_score([(query, text) for text in documents]))["colbert"]
-            return best_first(scores, top_k)
         scores = []
         of_query = None
-        async for embedding in model.encode_stream([query, *documents], **_TOKEN_VECTORS):
+        texts = [query, *documents] if documents else []
+        async for embedding in self._shared.async_model.encode_stream(texts, **_TOKEN_VECTORS):
             vectors = asked_for(embedding.colbert_vecs)
             if of_query is None:
                 of_query = vectors
             else:
                 scores.append(await asyncio.to_thread(colbert_score, of_query, vectors))
         return best_first(scores, top_k)
+
+
+class ServedRanking:
+    """Orders documents by what a server says of them, which is scores alone: no token vectors travel."""
+
+    def __init__(self, model: RemoteModel, mode: str) -> None:
+        from trivec.model.async_remote import OnServer
+
+        self._model = model
+        self._awaited = OnServer(model)
+        self._mode = mode
+
+    def rank(self, query: str, documents: Sequence[str], top_k: int | None = None) -> list[tuple[int, float]]:
+        """Return (index, score) of the `top_k` best documents, all if None, best first."""
+        return best_first(self._model.relevance(query, documents, self._mode), top_k)
+
+    async def arank(self, query: str, documents: Sequence[str], top_k: int | None = None) -> list[tuple[int, float]]:
+        """As `rank`; awaits."""
+        return best_first(await self._awaited.relevance(query, documents, self._mode), top_k)
 
 
 def _stream(model: M3Model, query: str, documents: Sequence[str]) -> Any:
@@ -98,10 +104,18 @@ def ranking(model: str | Path | M3Model, mode: str, **load_options: Any) -> Rank
 
     Raises:
         ValueError: `mode` is something else.
+        MissingHeadError: The model gives no token vectors.
         TrivecError: As by `M3Model.load`.
     """
     checked_mode(mode)
-    return ColbertRanking(shared_model(model, **load_options))
+    shared = shared_model(model, **load_options)
+    shared.model.require_heads(sparse=False, colbert=True)
+    if is_url(shared.model.name):
+        from trivec.model.remote import RemoteModel
+
+        assert isinstance(shared.model, RemoteModel)
+        return ServedRanking(shared.model, mode)
+    return ColbertRanking(shared)
 
 
 def checked_mode(mode: str) -> str:
