@@ -24,7 +24,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(set((ROOT / "docs").glob("*.md")) - {ROOT / "docs" / "performance.md"})]
 FENCED = re.compile(
-    r"^(?:<!-- (?:not run: (?P<why>.+)|run by (?P<elsewhere>make integration)) -->\n)?"
+    r"^(?:<!-- (?:not run: (?P<why>.+)|run by (?P<elsewhere>make integration)(?:: [\w-]+)?) -->\n)?"
     r"```(?P<language>.*)\n(?P<code>(?:.*\n)*?)```$",
     re.MULTILINE,
 )
