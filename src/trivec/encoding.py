@@ -15,9 +15,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from trivec.checkpoint.tokenizer import M3Tokenizer, TokenizedTexts
 from trivec.engines import EncodedBatch, Engine, Heads
@@ -129,13 +130,13 @@ def _tokenized_windows(
     texts: Iterable[str], tokenizer: M3Tokenizer, settings: EncodingSettings
 ) -> Generator[TokenizedTexts, None, None]:
     """Tokenize window by window, one ahead of the caller. The input is read in the caller's thread."""
-    windows = _windows(texts, settings.heads.colbert)
+    windows = windows_of(texts, settings.heads.colbert)
     window, last, failure = next(windows)
     if last:  # a query, or a few texts: nothing to be ahead of, and a thread takes half a millisecond to start
         if window:
-            yield _tokenized(window, tokenizer, settings)
+            yield tokenize_window(window, tokenizer, settings.max_length)
     else:
-        second = _SecondThread(partial(_tokenized, tokenizer=tokenizer, settings=settings))
+        second = _SecondThread(partial(tokenize_window, tokenizer=tokenizer, max_length=settings.max_length))
         try:
             second.start()
             second.begin(window)
@@ -197,13 +198,18 @@ class _SecondThread(Generic[Given, Made]):
                 self._made.put(error)
 
 
-def _tokenized(window: list[str], tokenizer: M3Tokenizer, settings: EncodingSettings) -> TokenizedTexts:
+def tokenize_window(window: list[str], tokenizer: M3Tokenizer, max_length: int) -> TokenizedTexts:
+    """Tokenize some texts while no other thread forks."""
     with no_fork_meanwhile():
-        return tokenizer.encode_batch(window, settings.max_length)
+        return tokenizer.encode_batch(window, max_length)
 
 
-def _windows(texts: Iterable[str], token_vectors: bool) -> Iterator[tuple[list[str], bool, Exception | None]]:
-    """Yield (texts, whether they are the last, what reading on raised, if it did). The last may be empty."""
+def windows_of(texts: Iterable[str], token_vectors: bool) -> Iterator[tuple[list[str], bool, Exception | None]]:
+    """Cut texts into windows; the last may be empty.
+
+    Yields:
+        The texts, whether they are the last, and what reading on raised, if it did.
+    """
     limit = _WINDOW_CHARACTERS_WITH_TOKEN_VECTORS if token_vectors else _WINDOW_CHARACTERS
     window: list[str] = []
     characters = 0
@@ -220,12 +226,26 @@ def _windows(texts: Iterable[str], token_vectors: bool) -> Iterator[tuple[list[s
     yield window, True, failure
 
 
-def _encode_window(
-    window: TokenizedTexts, engine: Engine, settings: EncodingSettings, progress: ProgressBar
-) -> M3Embeddings:
-    batches: list[np.ndarray[Any, Any]] = []
+def encode_window(
+    window: TokenizedTexts, engine: Engine, heads: Heads, max_batch_tokens: int | None
+) -> Generator[npt.NDArray[np.intp], None, M3Embeddings]:
+    """Encode a window in steps of a batch, so that the caller may do something else between two.
+
+    Args:
+        window: At least one text.
+        engine: Computes.
+        heads: What it computes.
+        max_batch_tokens: As `Engine.encode` takes it.
+
+    Yields:
+        The indices of the texts that have just been computed, a batch after another.
+
+    Returns:
+        The vectors, in the order of the texts.
+    """
+    batches: list[npt.NDArray[np.intp]] = []
     encoded: list[EncodedBatch] = []
-    computed = engine.encode(window.token_ids, settings.heads, settings.max_batch_tokens)
+    computed = engine.encode(window.token_ids, heads, max_batch_tokens)
     while True:
         with no_fork_meanwhile():
             batch = next(computed, None)
@@ -234,7 +254,7 @@ def _encode_window(
         texts, vectors = batch
         batches.append(texts)
         encoded.append(vectors)
-        progress.update(len(texts))
+        yield texts
     position = np.argsort(np.concatenate(batches))  # where text i lies in the batches laid end to end
     dense = [batch.dense for batch in encoded if batch.dense is not None]
     sparse = [batch.sparse for batch in encoded if batch.sparse is not None]
@@ -245,3 +265,15 @@ def _encode_window(
         colbert_vecs=[colbert[i] for i in position] if colbert else None,
         cut=window.cut,
     )
+
+
+def _encode_window(
+    window: TokenizedTexts, engine: Engine, settings: EncodingSettings, progress: ProgressBar
+) -> M3Embeddings:
+    steps = encode_window(window, engine, settings.heads, settings.max_batch_tokens)
+    while True:
+        try:
+            progress.update(len(next(steps)))
+        except StopIteration as done:
+            embeddings: M3Embeddings = done.value
+            return embeddings

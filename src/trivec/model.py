@@ -29,13 +29,14 @@ from trivec.errors import MissingHeadError, TrivecError
 from trivec.support.arguments import checked_pairs, checked_texts, switch, whole_number
 from trivec.support.forks import PerProcess, no_fork_meanwhile, refuse_in_child
 from trivec.support.handles import LoadArguments, loaded_again
-from trivec.vectors.embeddings import FloatArray, M3Embedding, M3Embeddings
+from trivec.vectors.embeddings import FloatArray, M3Embedding, M3Embeddings, asked_for
 from trivec.vectors.scoring import colbert_score, combined_scores, dense_score, lexical_score
 from trivec.vectors.sparse import SparseMatrix, weights_by_id
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from trivec.scheduling.scheduler import Scheduler
     from trivec.vectors import kinds
 
 
@@ -68,6 +69,7 @@ class M3Model:
         self.closed = False
         self._arguments = arguments
         self._on_torch = on_torch
+        self._scheduler: Scheduler | None = None
         engine = self._load_engine()
         self.precision = engine.precision
         # An engine whose threads come back in a child by themselves says so: its weights are then shared.
@@ -273,7 +275,7 @@ class M3Model:
             MissingHeadError: The checkpoint has no head for the vectors asked for.
         """
         vectors = (return_dense, return_sparse, return_colbert_vecs, normalize)
-        settings = self._settings(max_batch_tokens, max_length, *vectors, show_progress)
+        settings = self.encoding_settings(max_batch_tokens, max_length, *vectors, show_progress)
         embeddings = self._encode(texts, settings)
         warn_of_truncation(embeddings.truncated, len(embeddings), settings.max_length)
         return embeddings
@@ -334,7 +336,7 @@ class M3Model:
         Arguments and errors are those of `encode`; the warning that counts the texts that were cut comes at the end.
         """
         vectors = (return_dense, return_sparse, return_colbert_vecs, normalize)
-        settings = self._settings(max_batch_tokens, max_length, *vectors, show_progress)
+        settings = self.encoding_settings(max_batch_tokens, max_length, *vectors, show_progress)
         checked = checked_texts(texts)
         total = len(texts) if isinstance(texts, Sized) else None
         windows = encode_windows(checked, total, self.tokenizer, self._engine, settings)
@@ -342,9 +344,10 @@ class M3Model:
 
     def token_weights(self, text: str) -> list[tuple[str, float]]:
         """Return the text's (token, lexical weight) pairs for people to read, heaviest first."""
-        sparse = self.encode([text], return_dense=False).sparse
-        if sparse is None:
-            return []
+        return self.named_weights(asked_for(self.encode([text], return_dense=False).sparse))
+
+    def named_weights(self, sparse: SparseMatrix) -> list[tuple[str, float]]:
+        """Return the (token, lexical weight) pairs of one text's sparse vector, 1 x vocabulary, heaviest first."""
         heaviest_first = sorted(weights_by_id(sparse).items(), key=lambda pair: -pair[1])
         return [(self.tokenizer.token_text(token_id), weight) for token_id, weight in heaviest_first]
 
@@ -382,6 +385,22 @@ class M3Model:
         embeddings = list(both)
         scores = combined_scores(embeddings[::2], embeddings[1::2], self.fusion_weights if weights is None else weights)
         return {mode: values[0] for mode, values in scores.items()} if one else scores
+
+    def scheduler(self, **options: Any) -> Scheduler:
+        """Return a queue before this model, for programs that many ask at once; it takes over none of the model's life.
+
+        Args:
+            **options: As of `scheduling.scheduler.Scheduler`.
+        """
+        from trivec.scheduling.scheduler import Scheduler
+
+        return Scheduler(self.tokenizer, lambda: self._engine, self.dim, **options)
+
+    def behind(self, scheduler: Scheduler) -> M3Model:
+        """Return this model with its texts encoded by way of a queue, which `scheduler` has made."""
+        queued = object.__new__(type(self))
+        vars(queued).update(vars(self), _scheduler=scheduler)
+        return queued
 
     def close(self) -> None:
         """Give the model's memory back; encoding afterwards is an error."""
@@ -421,7 +440,7 @@ class M3Model:
         """
         return self.max_length if max_length is None else _within(name, max_length, self.checkpoint.config.max_length)
 
-    def _settings(
+    def encoding_settings(
         self,
         max_batch_tokens: int | None = None,
         max_length: int | None = None,
@@ -431,7 +450,7 @@ class M3Model:
         normalize: bool = True,
         show_progress: bool = True,
     ) -> EncodingSettings:
-        """Check the arguments of `encode`, which has their meaning and errors."""
+        """Return the arguments of `encode`, which has their meaning and errors, checked."""
         if not (return_dense or return_sparse or return_colbert_vecs):
             raise ValueError("nothing to compute: set return_dense, return_sparse or return_colbert_vecs")
         heads = Heads(
@@ -448,6 +467,8 @@ class M3Model:
 
     def _encode(self, texts: Iterable[str], settings: EncodingSettings) -> M3Embeddings:
         checked = list(checked_texts(texts))
+        if self._scheduler is not None:
+            return self._scheduler.submit(checked, settings).result()
         windows = list(encode_windows(checked, len(checked), self.tokenizer, self._engine, settings))
         if not windows:
             return empty_embeddings(settings.heads, self.dim["dense"], self.dim["sparse"])
@@ -459,7 +480,7 @@ def encode_without_warning(model: M3Model, texts: Iterable[str], **options: Unpa
 
     So that a call of the user's which encodes many times warns once, or not of what it has warned of before.
     """
-    return model._encode(texts, model._settings(**options))
+    return model._encode(texts, model.encoding_settings(**options))
 
 
 def _within(name: str, max_length: int, limit: int) -> int:

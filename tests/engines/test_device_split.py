@@ -50,7 +50,7 @@ def test_two_engines_give_every_text_once(count: int, models: list[M3Model], tin
 class Noting:
     """Notes which thread asks an engine for how many texts."""
 
-    precision = "fp32"
+    precision, batch_tokens = "fp32", 1024
 
     def __init__(self, model: M3Model) -> None:
         self.engine, self.calls = model._engine, []

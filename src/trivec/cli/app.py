@@ -16,6 +16,7 @@ from trivec.cli.index import index
 from trivec.cli.info import info
 from trivec.cli.mine import mine
 from trivec.cli.search import search
+from trivec.cli.serve import serve
 from trivec.cli.train import train
 from trivec.cli.verify import verify
 
@@ -63,6 +64,7 @@ def _help(command: Callable[..., None]) -> str:
 _COMMANDS: dict[str, Callable[..., None]] = {
     "index": index,
     "search": search,
+    "serve": serve,
     "encode": encode,
     "info": info,
     "download": download,

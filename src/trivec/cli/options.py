@@ -110,7 +110,8 @@ class ModelOptions:
     revision: Revision = None
     offline: Offline = False
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads to compute with. Default: every core.", rich_help_panel="Model")
+        int | None,
+        typer.Option(min=1, help="Threads to compute with. Default: every core.", rich_help_panel="Model"),
     ] = None
     no_cache: Annotated[
         bool,
@@ -124,8 +125,8 @@ class ModelOptions:
         """The devices that are named, None for the engine's own choice."""
         return device_names(self.device)
 
-    def load(self, name: str) -> M3Model:
-        """Load the model of that name."""
+    def load(self, name: str, max_length: int | None = None) -> M3Model:
+        """Load the model of that name, to read as many tokens of a text; None: as many as it can."""
         from trivec.model import M3Model  # loads OpenVINO, which `--help` must not
 
         return M3Model.load(
@@ -133,6 +134,7 @@ class ModelOptions:
             device=self.devices,
             engine=self.engine,
             precision=self.precision,
+            max_length=max_length,
             revision=self.revision,
             local_files_only=self.offline,
             num_threads=self.threads,

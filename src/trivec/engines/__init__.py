@@ -48,6 +48,9 @@ class Engine(Protocol):
     precision: str
     """What the encoder computes in, out of `precisions.PRECISIONS`."""
 
+    batch_tokens: int
+    """About how many tokens it computes at once if left to itself: a call with fewer leaves it partly idle."""
+
     def encode(
         self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads, max_batch_tokens: int | None
     ) -> Iterator[tuple[npt.NDArray[np.intp], EncodedBatch]]:

@@ -28,6 +28,7 @@ class DeviceSplit:
         self._engines = list(engines)
         self._calls = itertools.count()
         self.precision = engines[0].precision
+        self.batch_tokens = sum(engine.batch_tokens for engine in engines)
 
     def encode(
         self, token_ids: Sequence[npt.NDArray[np.int32]], heads: Heads, max_batch_tokens: int | None

@@ -249,6 +249,17 @@ class M3Collection:
         """
         self._table.delete(list(values.ids(ids)))
 
+    def get(self, document_id: str | int) -> Document | None:
+        """Return the document of an id, or None where there is none.
+
+        Raises:
+            TypeError: The id is neither a str nor an int.
+            MilvusError: Milvus refused the request.
+        """
+        (known,) = values.ids(document_id)
+        found = self._table.fetch([known], ["text", "$meta"]).get(known)
+        return None if found is None else Document(known, found["text"], rows.metadata(found))
+
     def known_ids(self, ids: str | int | Iterable[str | int]) -> set[str]:
         """Return those of the given ids that the collection holds, as it stores them: the id 7 as "7".
 

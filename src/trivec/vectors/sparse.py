@@ -138,6 +138,13 @@ def pool_lexical_weights(
     return SparseMatrix((data, indices, indptr), shape=(n, vocabulary_size))
 
 
+def row_slice(matrix: SparseMatrix, start: int, end: int) -> SparseMatrix:
+    """Return rows `start` to `end` of a matrix, without copying; many times as fast as `matrix[start:end]`."""
+    first, last = matrix.indptr[start], matrix.indptr[end]
+    indptr = matrix.indptr[start : end + 1] - first
+    return SparseMatrix((matrix.data[first:last], matrix.indices[first:last], indptr), (end - start, matrix.shape[1]))
+
+
 def stack_rows(matrices: Sequence[SparseMatrix]) -> SparseMatrix:
     """Stack matrices of equal width on top of each other; at least one must be given."""
     sizes = np.concatenate([np.diff(matrix.indptr) for matrix in matrices])

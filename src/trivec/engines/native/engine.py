@@ -60,6 +60,7 @@ class NativeEngine:
             cache: Keeps the weights as converted to int8; None to convert them in memory each time.
         """
         self.precision = precision
+        self.batch_tokens = MOST_TOKENS
         self._checkpoint = checkpoint
         self._vocabulary_size = tokenizer.vocabulary_size
         self._unused_ids = tuple(tokenizer.unused_ids)

@@ -57,6 +57,7 @@ class OpenVINOEngine:
             DeviceError: The processor cannot compute in `precision`.
         """
         self.precision = choose_for_cpu(precision, "openvino").precision
+        self.batch_tokens = MOST_TOKENS
         self._checkpoint = checkpoint
         self._vocabulary_size = tokenizer.vocabulary_size
         self._unused_ids = tuple(tokenizer.unused_ids)

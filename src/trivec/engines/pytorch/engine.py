@@ -95,6 +95,7 @@ class TorchEngine:
         """
         self._device = torch.device(device)
         self.precision = precision
+        self.batch_tokens = _LEAST_GPU_TOKENS if torch.device(device).type == "cuda" else _MOST_TOKENS
         self._checkpoint = checkpoint
         self._vocabulary_size = vocabulary_size
         self._unused_ids = unused_ids
