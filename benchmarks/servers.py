@@ -68,7 +68,7 @@ class Server(NamedTuple):
 
 def _trivec(precision: str) -> Server:
     def command(setting: Setting, port: int) -> list[str]:
-        options = ["--precision", precision, "--num-threads", str(setting.threads)]
+        options = ["--precision", precision, "--threads", str(setting.threads)]
         return [sys.executable, "-m", "trivec", "serve", setting.model, "--port", str(port), *options]
 
     return Server("trivec", command, "/encode", lambda texts: {"inputs": list(texts)}, lambda answer: answer["dense"])
