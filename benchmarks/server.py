@@ -40,7 +40,6 @@ MODEL = "trivec-auto"
 BLOCK = 10
 CLIENTS = 64
 PEER_CLIENTS = (1, 32)
-BULK_TEXTS = 10_000
 # What a batch holds at most on a CPU.
 BATCH_TOKENS = 1024
 # A server loaded for its turn needs up to this many times the size of the weights.
@@ -118,8 +117,9 @@ def bulk(bench: Bench, running: Running, alone: Worker, number: int) -> dict[str
 
 def meanwhile(bench: Bench, running: Running, alone: Worker, number: int) -> dict[str, float]:
     """One client with short queries while 10,000 texts in five requests are computed, against one batch's time."""
-    texts = bench.bulk_texts(BULK_TEXTS, seed=number)
-    parts = [texts[at : at + BULK_TEXTS // 5] for at in range(0, BULK_TEXTS, BULK_TEXTS // 5)]
+    texts = bench.bulk_texts(bench.options.bulk_texts, seed=number)
+    fifth = len(texts) // 5
+    parts = [texts[at : at + fifth] for at in range(0, len(texts), fifth)]
     batch = one_batch(bench, texts)
     batches = [alone.ask("encode", texts=batch)["seconds"] for _ in range(9)]
     queries = bench.texts.questions(100, seed=number)
@@ -332,6 +332,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--peers", nargs="+", choices=list(SERVERS), default=list(SERVERS), metavar="PEER")
     made.add_argument("--rounds", type=int, default=3)
     made.add_argument("--seconds", type=float, default=10.0, help="of load on a server in its turn")
+    made.add_argument("--bulk-texts", type=int, default=10_000, help="that short queries are sent beside")
     made.add_argument("--meanwhile", type=float, default=20.0, help="seconds of short queries beside the bulk request")
     made.add_argument("--threads", type=int, default=os.cpu_count(), help="for everybody; every core if not given")
     made.add_argument("--overload", type=float, metavar="SECONDS", help="only this: ten times what it can do")
