@@ -2,7 +2,8 @@
 
 `BAAI/bge-m3` is replaced by `nano` in all of them. Beside the block, the folder holds what a reader brings: a model and
 files of the names in `readers_files`; a block that asks a server finds it at `SERVER`. A block that cannot run here has
-a comment before it, which the rendered page does not show: `<!-- not run: REASON -->`. Left out is docs/performance.md: its blocks are benchmarks, which take hours.
+a comment before it, which the rendered page does not show: `<!-- not run: REASON -->`. Left out is
+docs/performance.md: its blocks are benchmarks, which take hours.
 """
 
 from __future__ import annotations
