@@ -101,6 +101,12 @@ def test_errors_have_the_form_of_openai(
     assert set(found["error"]) == {"message", "type", "param", "code"}
 
 
+def test_who_asks_by_another_method_is_told_which_there_are(server: Served) -> None:
+    for path, method, allowed in (("/encode", "PUT", "POST"), ("/health", "DELETE", "GET, HEAD")):
+        status, _, headers = ask(server.url + path, method=method)
+        assert (status, headers["allow"]) == (405, allowed)
+
+
 def test_a_refusal_leaves_the_server_as_it_was(server: Served) -> None:
     for body in (b"{", b"x" * 2_000_000, b'{"inputs": 1}'):
         assert ask(f"{server.url}/encode", body)[0] >= 400
