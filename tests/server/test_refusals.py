@@ -31,6 +31,8 @@ LONG = "word " * 1100
         ("/encode", {"inputs": "a", "return": ["dens"]}, 422, "Validation", "return is .*: it must be a list out of"),
         ("/encode", {"inputs": "a", "return": []}, 422, "Validation", "nothing to compute"),
         ("/encode", {"inputs": "a", "max_length": 1}, 422, "Validation", "max_length is 1"),
+        ("/encode", {"inputs": "a", "max_length": 12.5}, 422, "Validation", "max_length is 12.5"),
+        ("/encode", {"inputs": "a", "mcls": 2**64 - 2}, 422, "Validation", "mcls is 18446744073709551614"),
         ("/encode", {"inputs": "a", "max_length": 5000}, 422, "Validation", "max_length=5000"),
         (
             "/encode",
@@ -56,6 +58,13 @@ LONG = "word " * 1100
         ("/embed", {"inputs": "a", "truncation_direction": "up"}, 422, "Validation", "one of Right, Left"),
         ("/embed", {"inputs": "a", "dimensions": 8}, 422, "Validation", "dimensions is 8: the vectors of this model"),
         ("/embed", {"inputs": "a", "prompt_name": "query"}, 422, "Validation", "this model has no prompts"),
+        (
+            "/similarity",
+            {"inputs": {"source_sentence": "a", "sentences": ["a"]}, "parameters": False},
+            422,
+            "Validation",
+            "p",
+        ),
         ("/similarity", {"inputs": "a"}, 422, "Validation", "source_sentence"),
         ("/decode", {"ids": [[10_000_000]]}, 422, "Validation", "ids is 10000000"),
         ("/rerank", {"texts": ["a"]}, 422, "Validation", "query is missing"),
