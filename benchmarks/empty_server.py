@@ -15,10 +15,12 @@ class Connection(asyncio.Protocol):
     """Answers each request, which the client sends in one piece."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep what answers are written to."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, _data: bytes) -> None:
+        """Answer."""
         self._transport.write(ANSWER)
 
 

@@ -2,7 +2,7 @@
 
 trivec itself, and plain OpenVINO, run in the Python that runs the benchmark. Knows packages, nothing about models.
 
-    python benchmarks/environment.py                                  # all, about SIZE GB
+    python benchmarks/environment.py                                  # all, about 8 GB
     python benchmarks/environment.py reference onnx                   # all benchmarks but server.py, about 3.5 GB
     python benchmarks/environment.py infinity m3serve flagembedding   # server.py
 """

@@ -227,7 +227,8 @@ async def _closed_loop(job: Job, heads: list[bytes], report: Report, started: fl
 
 
 async def _open_loop(job: Job, heads: list[bytes], report: Report, started: float) -> None:
-    assert job.rate and job.seconds
+    assert job.rate is not None
+    assert job.seconds is not None
     free: list[_Connection] = []
     on_their_way: set[asyncio.Task[None]] = set()
 

@@ -54,6 +54,7 @@ class Watch:
         self._thread.start()
 
     def stop(self) -> None:
+        """End it."""
         self._ended.set()
         self._thread.join()
 

@@ -1,7 +1,8 @@
 """What HTTP costs: `trivec serve` beside the same model in-process, and beside the servers that people use instead.
 
 The roof of each scenario is the same work in-process, measured by turns in the same run; it has both cores to itself,
-while the server shares them with its client. `--overload` and `--check` measure no speed: see `overload` and `equality`.
+while the server shares them with its client. `--overload` and `--check` measure no speed: see modules `overload` and
+`equality`.
 
     python benchmarks/environment.py infinity m3serve flagembedding    # once: the peers
     python benchmarks/server.py                                        # the bundled model: ten minutes
@@ -19,19 +20,19 @@ import statistics
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import machine
+import publish
 import report
 import weights
 from http_client import Answer, Client, Job, Report
 from peers import PEERS
-from processes import Lineup, PeerError, Worker, available_memory
-from publish import table
+from processes import Lineup, PeerError, Worker
 from servers import OURS, SERVERS, Running, Setting, peers_folder
 from texts import Texts
 
@@ -211,6 +212,7 @@ class Asked:
         return {"seconds": answered, "rate": len(answered) / done.wall, "failed": failed, "cpu": done.cpu / done.wall}
 
     def close(self) -> None:
+        """End it."""
         self._running.close()
 
 
@@ -284,45 +286,6 @@ def medians(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
     return {key: statistics.median(one_round[key] for one_round in rounds) for key in rounds[0]}
 
 
-def markdown(result: dict[str, Any]) -> Iterator[str]:
-    """Yield the tables for docs/performance.md."""
-    yield f"`{result['model']}`, {result['threads']} threads, {result['rounds']} rounds; the client alone does "
-    yield f"{result['client_alone']:,.0f} requests/s."
-    yield ""
-    aims = {
-        "one": ("one short query, 1 client: ms", "in_process_ms", "served_ms", "extra_ms", "<= 2 ms more"),
-        "clients": (f"short queries, {CLIENTS} clients: texts/s", "in_process", "served", "share", ">= 0.90"),
-        "bulk": ("requests of 1,000 texts, 2 clients: texts/s", "in_process", "served", "share", ">= 0.95"),
-        "meanwhile": (
-            "short queries beside 10,000 texts: batch, p99 in ms",
-            "batch_ms",
-            "p99_ms",
-            "p99_in_batches",
-            "<= 3",
-        ),
-    }
-    rows = [
-        [title, *(scenario["median"][key] for key in keys), aim]
-        for name, (title, *keys, aim) in aims.items()
-        if (scenario := result["scenarios"].get(name))
-    ]
-    if rows:
-        yield from table([f"served ({MODEL})", "in-process", "served", "between them", "aim"], rows)
-    peers = result.get("peers", {}).get("peers", {})
-    if peers:
-        header = ["server", "gives"]
-        header += [
-            f"{c} clients: {what}" for c in PEER_CLIENTS for what in ("requests/s", "p50 ms", "p99 ms", f"{MODEL} is x")
-        ]
-        keys = ("rate", "p50_ms", "p99_ms", "trivec_is_times")
-        counts = [str(count) for count in PEER_CLIENTS]
-        found = [
-            [name, of["gives"], *(of[c][key] for c in counts for key in keys), of["cosine"]]
-            for name, of in peers.items()
-        ]
-        yield from table([*header, "dense cosine"], found)
-
-
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--size", choices=["nano", "full"], default="nano", help="the bundled model, or BGE-M3's shape")
@@ -360,7 +323,7 @@ def main() -> None:
         if "peers" in options.scenarios:
             result["peers"] = beside_peers(bench)
             report.left_out(result["peers"]["unavailable"])
-    print("\n".join(markdown(result)))
+    print("\n".join(publish.server(result)))
     digest = {name: of["median"] for name, of in result["scenarios"].items()}
     report.finish(result, digest, options.output or weights.BUILD / f"server-{options.size}.json")
 

@@ -59,7 +59,7 @@ class Server(NamedTuple):
     body: Callable[[Sequence[str]], dict[str, Any]]
     dense: Callable[[Any], list[list[float]]]
     gives: str = "dense, sparse"
-    variables: dict[str, str] = {}
+    variables: tuple[tuple[str, str], ...] = ()
 
     def request(self, texts: Sequence[str]) -> Request:
         """What is sent for some texts."""
@@ -99,11 +99,11 @@ def _infinity(dtype: str) -> Server:
         lambda texts: {"model": "m3", "input": list(texts)},
         lambda answer: [item["embedding"] for item in sorted(answer["data"], key=lambda item: item["index"])],
         "dense",
-        {"INFINITY_ANONYMOUS_USAGE_STATS": "0", "DO_NOT_TRACK": "1"},
+        (("INFINITY_ANONYMOUS_USAGE_STATS", "0"), ("DO_NOT_TRACK", "1")),
     )
 
 
-def _fastapi(name: str, module: str, variables: dict[str, str] = {}) -> Server:
+def _fastapi(name: str, module: str, *variables: tuple[str, str]) -> Server:
     def command(_setting: Setting, port: int) -> list[str]:
         served = [f"{module}:app", "--app-dir", str(PEERS), "--host", "127.0.0.1", "--port", str(port)]
         return [str(environment.python_of(name)), "-m", "uvicorn", *served, "--no-access-log", "--log-level", "warning"]
@@ -124,7 +124,7 @@ SERVERS = {
     "infinity-fp32": _infinity("float32"),
     "infinity-bf16": _infinity("bfloat16"),
     "m3serve": _fastapi("m3serve", "fastapi_m3serve"),
-    "m3serve-no-delay": _fastapi("m3serve", "fastapi_m3serve", {"DELAY": "0"}),
+    "m3serve-no-delay": _fastapi("m3serve", "fastapi_m3serve", ("DELAY", "0")),
     "flagembedding": _fastapi("flagembedding", "fastapi_flagembedding"),
 }
 OURS = ("trivec-fp32", "trivec-auto")
@@ -165,7 +165,7 @@ class Running:
                 [*self.server.command(setting, self.port), *options],
                 stdout=log,
                 stderr=log,
-                env=_variables(setting) | self.server.variables,
+                env=_variables(setting) | dict(self.server.variables),
             )
         try:
             self._wait_until_ready(started)

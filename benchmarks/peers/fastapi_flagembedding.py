@@ -22,6 +22,8 @@ app = FastAPI()
 
 
 class EncodeRequest(BaseModel):
+    """A request's body."""
+
     texts: list[str]
 
 

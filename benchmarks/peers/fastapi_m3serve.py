@@ -1,9 +1,10 @@
-"""m3serve over HTTP. It is a library with batching of its own and no server, so this is its README's example as a route.
+"""m3serve over HTTP: it is a library with batching of its own and no server, so here is its README's
+example as a route.
 
     MODEL=folder THREADS=2 uvicorn fastapi_m3serve:app --app-dir benchmarks/peers
 
-`use_fp16` does nothing on a CPU. `batch_delay=0` for one caller is its README's advice; the benchmark sets it by number
-of callers, as whoever runs it cannot: DELAY is the default of 0.005 if not given.
+`use_fp16` does nothing on a CPU. `batch_delay=0` is its README's advice for one caller, the default of 0.005 for many:
+DELAY is one of them, and both take part.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ app = FastAPI(lifespan=running)
 
 
 class EncodeRequest(BaseModel):
+    """A request's body."""
+
     texts: list[str]
 
 
