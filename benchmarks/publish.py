@@ -149,10 +149,9 @@ def server(result: dict[str, Any]) -> Iterator[str]:
     machine = result["machine"]
     yield f"### The server, `{result['model']}`: {result['threads']} threads, {result['rounds']} rounds"
     yield ""
-    yield (
-        f"{machine['processor']} ({', '.join(machine['instructions'])}), {machine['cores']} cores; {machine['date'][:16]} "
-        f"UTC, load {machine['load_before'][0]:.1f} before. The client alone does {result['client_alone']:,.0f} requests/s."
-    )
+    instructions, load = ", ".join(machine["instructions"]), machine["load_before"][0]
+    where = f"{machine['processor']} ({instructions}), {machine['cores']} cores; {machine['date'][:16]} UTC"
+    yield f"{where}, load {load:.1f} before. The client alone does {result['client_alone']:,.0f} requests/s."
     yield ""
     found = [(name, of["median"]) for name, of in result["scenarios"].items()]
     if found:

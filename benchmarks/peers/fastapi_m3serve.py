@@ -1,5 +1,4 @@
-"""m3serve over HTTP: it is a library with batching of its own and no server, so here is its README's
-example as a route.
+"""m3serve over HTTP: a library with batching of its own and no server, so here its README's example is a route.
 
     MODEL=folder THREADS=2 uvicorn fastapi_m3serve:app --app-dir benchmarks/peers
 
