@@ -66,6 +66,11 @@ class Watch:
         warm = statistics.median(before) if before else 0.0
         return warm, (max(after) / warm - 1 if warm and after else 0.0)
 
+    def tenths(self, seconds: float) -> list[int]:
+        """Median memory in MB of each tenth of the time of load."""
+        parts = [[memory for at, memory in self.memory if i <= at / seconds * 10 < i + 1] for i in range(10)]
+        return [round(statistics.median(part)) for part in parts if part]
+
     def _look(self) -> None:
         while not self._ended.wait(0.5):
             self.memory.append((time.perf_counter() - self._started, self._running.memory()))
@@ -140,6 +145,7 @@ def told(
         "wrong": wrong,
         "memory_mb": round(warm),
         "memory_growth": round(growth, 3),
+        "memory_mb_by_tenths": watch.tenths(seconds),
         "health": dict(watch.health),
         "single_query_ms": single,
         "single_query_after": dict(Counter(answer.status for answer in after.answers)),

@@ -178,7 +178,7 @@ def server(result: dict[str, Any]) -> Iterator[str]:
                     of["gives"],
                     *(of[clients][key] for key in keys),
                     sum(of[clients]["failed"].values()),
-                    of["cosine"],
+                    cut(of["cosine"]),
                 ]
                 for name, of in peers.items()
             ),
@@ -201,8 +201,12 @@ def share(of_peer: dict[str, Any]) -> str | None:
 
 
 def cosine(result: dict[str, Any], name: str) -> str:
-    """Worst cosine with the reference, cut and not rounded, so that nobody is as exact as 1 who is not."""
-    value = result["peers"][name].get("dense_cosine")
+    """Worst cosine with the reference."""
+    return cut(result["peers"][name].get("dense_cosine"))
+
+
+def cut(value: float | None) -> str:
+    """Format a cosine: cut and not rounded, so that nobody is as exact as 1 who is not."""
     return "" if value is None else f"{int(value * 1e5) / 1e5:.5f}" if value < 1 - 1e-6 else "1"
 
 
