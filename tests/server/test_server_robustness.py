@@ -252,9 +252,10 @@ def test_bodies_that_trickle_are_given_up(server: Served, tiny_model: M3Model) -
 
 
 def test_sigterm_answers_all_that_were_admitted(tiny_checkpoint: Path, tiny_model: M3Model) -> None:
-    texts = [f"{i} " + "word " * 200 for i in range(40)]
+    texts = [f"{i} " + "word " * 200 for i in range(8)]
     expected = tiny_model.encode(texts, show_progress=False).dense
-    with serving(tiny_checkpoint, "--precision", "fp32") as served, ThreadPoolExecutor(30) as threads:
+    options = ["--precision", "fp32", "--grace", "50"]  # more than a busy machine needs
+    with serving(tiny_checkpoint, *options) as served, ThreadPoolExecutor(30) as threads:
         asked = [threads.submit(ask, f"{served.url}/embed", {"inputs": texts}) for _ in range(30)]
         until(lambda: metric(served.url, 'te_request_count{method="/embed"}') == 30)
         served.process.terminate()
