@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +249,15 @@ def test_bodies_that_trickle_are_given_up(server: Served, tiny_model: M3Model) -
             status, found = answer_on(connection)
             assert (status, found["error_type"]) == (408, "Timeout")
             assert "came too slowly" in found["error"]
+
+
+@pytest.mark.slow  # the server waits 20 seconds
+def test_headers_that_trickle_are_given_up(server: Served, tiny_model: M3Model) -> None:
+    with others_unharmed(server.url, tiny_model), closing(connect(server.url)) as connection:
+        connection.sendall(b"POST /encode HTTP/1.1\r\nx-slow: ")
+        connection.settimeout(60)
+        with suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
 
 
 def test_sigterm_answers_all_that_were_admitted(tiny_checkpoint: Path, tiny_model: M3Model) -> None:

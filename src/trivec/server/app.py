@@ -73,7 +73,8 @@ class App:
             self._service.metrics.failures.labels("Gone").inc()
             return
         except RequestError as error:
-            self._service.metrics.failures.labels(error.kind).inc()
+            if path not in _OPEN:  # a probe that is answered with "not yet" is no failure
+                self._service.metrics.failures.labels(error.kind).inc()
             response = error_response(error, speaks_openai(path) if error.openai is None else error.openai)
         except Exception:
             traceback.print_exc()

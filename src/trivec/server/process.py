@@ -15,6 +15,7 @@ import uvicorn
 from trivec.errors import TrivecError
 from trivec.model import M3Model
 from trivec.server.app import App
+from trivec.server.protocol import Protocol
 from trivec.server.service import Service
 from trivec.server.settings import ServerSettings
 
@@ -70,7 +71,7 @@ class _Process:
         self._ending = asyncio.Event()
         config = uvicorn.Config(
             App(self._service),
-            http="httptools",
+            http=Protocol,
             loop="asyncio",
             ws="none",
             lifespan="off",

@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 State = Literal["loading", "ready", "stopping", "failed"]
 
+# Seconds of waiting for an answer after which a client that goes away is noticed.
+_UNWATCHED = 0.05
 # Of token vectors, 4 KB a token at full size, a request's are all in memory until they are sent.
 MOST_COLBERT_TOKENS = 65_536
 
@@ -193,16 +195,21 @@ class Service:
     async def _answered(self, request: Request, answer: Answer) -> M3Embeddings:
         """Wait for an answer, unless the client goes away before."""
         computed = asyncio.wrap_future(answer)
-        gone = asyncio.ensure_future(_gone(request))
+        gone = None
         try:
-            await asyncio.wait((computed, gone), return_when=asyncio.FIRST_COMPLETED)
+            # Most answers are there before it is worth watching whether somebody still waits for them.
+            await asyncio.wait((computed,), timeout=_UNWATCHED)
+            if not computed.done():
+                gone = asyncio.ensure_future(_gone(request))
+                await asyncio.wait((computed, gone), return_when=asyncio.FIRST_COMPLETED)
             if not computed.done():
                 raise ClientDisconnect
             return computed.result()
         except TrivecError as error:
             raise refusal(error) from error
         finally:
-            gone.cancel()
+            if gone is not None:
+                gone.cancel()
             computed.cancel()
 
     async def counted(self, method: str, answered: Awaitable[T]) -> T:
