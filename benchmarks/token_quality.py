@@ -3,8 +3,8 @@
     python benchmarks/token_quality.py held-out/xquad-{en,de,es,zh,ar,hi,ru,th,tr,vi} [--model nano] [--markdown FILE]
 
 `multi-vector` and `all` over every document of small data sets (`recipes/nano/held_out.py` writes nano's), as `trivec
-eval` computes them; mean over the data sets. Bytes are those of the vectors themselves. "neighbours" is what trivec does
-not do: vectors that follow each other in the text become one, instead of those that lie together.
+eval` computes them; mean over the data sets. Bytes are those of the vectors themselves. "neighbours" is what trivec
+does not do: vectors that follow each other in the text become one, instead of those that lie together.
 """
 
 from __future__ import annotations
