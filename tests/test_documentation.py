@@ -1,8 +1,10 @@
 """Every code block of README.md and docs/*.md runs by itself, in a folder of its own.
 
 `BAAI/bge-m3` is replaced by `nano` in all of them. Beside the block, the folder holds what a reader brings: a model and
-files of the names in `readers_files`. A block that cannot run here has a comment before it, which the rendered page
-does not show: `<!-- not run: REASON -->`. Left out is docs/performance.md: its blocks are benchmarks, which take hours.
+files of the names in `readers_files`; a block that asks a server finds it at `SERVER`. A block that cannot run here has
+a comment before it, which the rendered page does not show: `<!-- not run: REASON -->`, or
+`<!-- run by make integration -->` if that runs it. Left out is
+docs/performance.md: its blocks are benchmarks, which take hours.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from importlib.util import find_spec
@@ -20,23 +23,32 @@ from pathlib import Path
 
 import pytest
 
+from serving import Served, serving
+from trivec.server.app import ROUTES
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(set((ROOT / "docs").glob("*.md")) - {ROOT / "docs" / "performance.md"})]
-FENCED = re.compile(r"^(?:<!-- not run: (?P<why>.+) -->\n)?```(?P<language>.*)\n(?P<code>(?:.*\n)*?)```$", re.MULTILINE)
+FENCED = re.compile(
+    r"^(?:<!-- (?:not run: (?P<why>.+)|run by (?P<elsewhere>make integration)(?:: [\w-]+)?) -->\n)?"
+    r"```(?P<language>.*)\n(?P<code>(?:.*\n)*?)```$",
+    re.MULTILINE,
+)
 RUNS = {"python": [sys.executable], "sh": ["bash", "-eu"]}
+SERVER = "http://127.0.0.1:8080"
 # What a block needs that `pip install '.[dev]'` does not bring.
 NEEDS_TORCH = re.compile(r"trivec train|trivec\.training")
 
 
 @dataclass(frozen=True)
 class Block:
-    """A code block: where it is, in which language, and why it is not run (None if it is)."""
+    """A code block: where it is, in which language, why it is not run (None if it is), and what runs it if not this."""
 
     page: Path
     line: int
     language: str
     code: str
     why_not: str | None
+    elsewhere: str | None
 
     def __str__(self) -> str:
         return f"{self.page.name}:{self.line}{'-train' if NEEDS_TORCH.search(self.code) else ''}"
@@ -45,13 +57,13 @@ class Block:
 def blocks_of(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     return [
-        Block(page, text.count("\n", 0, found.start()) + 1, found["language"], found["code"], found["why"])
+        Block(page, text.count("\n", 0, found.start()) + 1, *found.group("language", "code", "why", "elsewhere"))
         for found in FENCED.finditer(text)
     ]
 
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
-RUN = [block for block in BLOCKS if block.language in RUNS and block.why_not is None]
+RUN = [block for block in BLOCKS if block.language in RUNS and not (block.why_not or block.elsewhere)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -61,6 +73,7 @@ def test_every_block_is_fenced_and_in_a_language_that_is_run_or_data(page: Path)
     prose = FENCED.sub("", text)
     assert "```" not in prose
     assert "<!-- not run" not in prose, "the comment must stand on the line before its block"
+    assert "<!-- run by" not in prose, "the comment must stand on the line before its block"
     assert [line for line in prose.splitlines() if re.match(r" {4,}\S", line)] == []
 
 
@@ -74,8 +87,8 @@ def test_few_blocks_are_not_run():
     assert len(left_out) < len(RUN)
 
 
-@pytest.mark.parametrize("block", [block for block in BLOCKS if block.why_not], ids=str)
-def test_blocks_that_are_not_run_are_at_least_code(block: Block):
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.why_not or block.elsewhere], ids=str)
+def test_blocks_that_are_not_run_here_are_at_least_code(block: Block):
     if block.language == "python":
         assert compile(block.code, str(block), "exec")
     else:
@@ -118,8 +131,41 @@ def readers_files(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server of nano with a collection of two notes."""
+    folder = tmp_path_factory.mktemp("served")
+    (folder / "notes").mkdir()
+    (folder / "notes" / "bridge.txt").write_text("The bridge over the river was built in 1723.", encoding="utf-8")
+    (folder / "notes" / "tower.txt").write_text("The tower is of stone.", encoding="utf-8")
+    collection = ["--uri", str(folder / "milvus.db"), "--collection", "notes"]
+    index = [sys.executable, "-m", "trivec", "index", "notes", "-m", "nano", *collection]
+    subprocess.run(index, cwd=folder, check=True, capture_output=True)
+    with serving("nano", *collection) as served:
+        yield served
+
+
+def test_every_route_of_the_server_is_shown():
+    shown = {
+        re.sub(r"^/documents/.*", "/documents/{id}", path)
+        for block in blocks_of(ROOT / "docs" / "server.md")
+        for path in re.findall(rf"curl -sf {SERVER}(\S+)", block.code)
+    }
+    assert shown == set(ROUTES)
+
+
+@pytest.mark.parametrize("block", [b for b in RUN if f"curl -sf {SERVER}" in b.code], ids=str)
+def test_the_server_answers_what_is_shown(block: Block, server: Served):
+    for line in block.code.splitlines():
+        assert line.startswith("curl ")
+        command = ["bash", "-eu", "-c", line.replace(SERVER, server.url)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        assert done.stdout.startswith("# HELP") if line.endswith("/metrics") else json.loads(done.stdout)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("block", RUN, ids=str)
+@pytest.mark.parametrize("block", [b for b in RUN if SERVER not in b.code], ids=str)
 def test_the_block_runs(block: Block, readers_files: Path, tmp_path_factory: pytest.TempPathFactory):
     if NEEDS_TORCH.search(block.code) and find_spec("torch") is None:
         pytest.skip("needs torch: pip install 'trivec[train]'")

@@ -23,7 +23,7 @@ from trivec.milvus.model_record import ModelRecord
 from trivec.milvus.table import MOST_ROWS, Table
 from trivec.milvus.table_tokens import TokensAsked
 from trivec.model import M3Model
-from trivec.search import hybrid, multi
+from trivec.search import grouping, hybrid, multi
 from trivec.search.fusion import RRF, FusionWeights, Weighted, own_ranker
 from trivec.search.hits import Hit
 from trivec.search.modes import Mode
@@ -303,6 +303,7 @@ class M3Collection:
         rerank: Literal["colbert"] | None = ...,
         candidates: int | None = ...,
         matched_words: bool = ...,
+        group: Literal["document"] | None = ...,
         weights: FusionWeights | None = ...,
     ) -> list[Hit]: ...
 
@@ -319,6 +320,7 @@ class M3Collection:
         rerank: Literal["colbert"] | None = ...,
         candidates: int | None = ...,
         matched_words: bool = ...,
+        group: Literal["document"] | None = ...,
         weights: FusionWeights | None = ...,
     ) -> list[list[Hit]]: ...
 
@@ -334,6 +336,7 @@ class M3Collection:
         rerank: Literal["colbert"] | None = None,
         candidates: int | None = None,
         matched_words: bool = False,
+        group: Literal["document"] | None = None,
         weights: FusionWeights | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """Find the documents nearest to each query.
@@ -356,6 +359,8 @@ class M3Collection:
             candidates: Rows that each search brings to one that joins several, and that are reranked; at least
                 `offset + limit`, of which None takes three times as many. Never more than the 16,384 that Milvus gives.
             matched_words: Fill `Hit.matched_words`, in whatever mode; needs the model's sparse head.
+            group: "document" gives, of a collection that was indexed in chunks, documents, by their best chunk: `limit`
+                and `offset` count documents then, and more candidates are looked at until there are as many.
             weights: Of dense, sparse and token-vector score in "all". None: the model's fusion weights, or 1 each.
 
         Returns:
@@ -374,6 +379,7 @@ class M3Collection:
         offset = whole_number("offset", offset, 0)
         candidates = None if candidates is None else whole_number("candidates", candidates, 1)
         depth = hybrid.depth(mode, limit, offset, ranker, rerank, candidates, MOST_ROWS)
+        grouping.check(group)
         if not isinstance(filter, str):
             raise TypeError(f"filter is {filter!r:.60} ({type(filter).__name__}): it must be a Milvus filter, a str")
         texts = [queries] if isinstance(queries, str) else list(queries)
@@ -394,18 +400,22 @@ class M3Collection:
             return_colbert_vecs=rerank is not None or by_tokens,
             show_progress=False,
         )
-        nearest = partial(self._table.nearest, depth=depth, filter=filter)
-        if by_tokens:
-            weights = weights or self.model.fusion_weights
-            found = late_interaction.search(mode, self._table, self.model, encoded, nearest, depth, filter, weights)
-        else:
-            ranker = ranker or own_ranker(self.model.config.fusion_weights)
-            found = hybrid.found(mode, encoded, ranker, nearest, self._table.fetch)
+        ranker = ranker or own_ranker(self.model.own_fusion_weights)
+        weights = weights or self.model.fusion_weights
+
+        def rankings(depth: int) -> list[list[Hit]]:
+            nearest = partial(self._table.nearest, depth=depth, filter=filter)
+            if by_tokens:
+                return late_interaction.search(mode, self._table, self.model, encoded, nearest, depth, filter, weights)
+            return hybrid.found(mode, encoded, ranker, nearest, self._table.fetch)
+
+        found = grouping.deepened(rankings, depth, offset + limit, MOST_ROWS) if group else rankings(depth)
         if filter and not any(found):
             self._warn_of_unknown_names(filter)
         if rerank is not None:
             vectors = partial(late_interaction.token_vectors, self._table, self.model)
             found = hybrid.reranked(asked_for(encoded.colbert_vecs), found, vectors)
+        found = [grouping.by_document(ranking) for ranking in found] if group else found
         hits = [ranking[offset : offset + limit] for ranking in found]
         if matched_words:
             spans = self.model.tokenizer.tokens_with_spans
