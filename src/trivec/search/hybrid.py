@@ -15,9 +15,10 @@ import numpy as np
 from trivec.search.fusion import RRF, Candidate, Weighted, ranked
 from trivec.search.hits import Hit
 from trivec.search.matching import Spans, matched_words, shared_weights
+from trivec.search.maxsim import scores_of_all
 from trivec.search.modes import Mode, check_mode
 from trivec.vectors.embeddings import FloatArray, M3Embeddings, asked_for
-from trivec.vectors.scoring import colbert_score, dense_score
+from trivec.vectors.scoring import dense_score
 from trivec.vectors.sparse import weights_by_id
 
 # ("dense" or "sparse", query vectors) to the nearest documents of each query, best first, by the inner product, which
@@ -108,15 +109,27 @@ def reranked(
 ) -> list[list[Hit]]:
     """Order each query's hits by MaxSim; a document that several queries found is asked for once."""
     by_id = token_vectors(list({hit.id: hit for hits in found for hit in hits}.values()))
-    scored = [
-        [
-            replace(hit, score=(score := colbert_score(query, by_id[hit.id])), colbert_score=score)
-            for hit in hits
-            if hit.id in by_id
-        ]
-        for query, hits in zip(queries, found, strict=True)
+    return [
+        best_first(
+            replace(hit, score=score, colbert_score=score) for hit in hits if (score := scores.get(hit.id)) is not None
+        )
+        for hits, scores in zip(found, late_interaction_scores(queries, found, by_id), strict=True)
     ]
-    return [best_first(hits) for hits in scored]
+
+
+def late_interaction_scores(
+    queries: Sequence[FloatArray], found: Sequence[Sequence[Hit]], token_vectors: Mapping[str, FloatArray]
+) -> list[dict[str, float]]:
+    """Return MaxSim of each query with those of its hits whose token vectors are there, by id.
+
+    A few large matrix products, as many small ones wait for each other's threads where processors are busy.
+    """
+    scores = []
+    for query, hits in zip(queries, found, strict=True):
+        ids = [hit.id for hit in hits if hit.id in token_vectors]
+        (own,) = scores_of_all([query], (token_vectors[identifier] for identifier in ids))
+        scores.append(dict(zip(ids, own.tolist(), strict=True)))
+    return scores
 
 
 def best_first(hits: Iterable[Hit]) -> list[Hit]:

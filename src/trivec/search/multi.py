@@ -14,11 +14,11 @@ import numpy as np
 
 from trivec.search.fusion import FusionWeights
 from trivec.search.hits import Hit
-from trivec.search.hybrid import Stored, TokenVectors, best_first, query_weights
+from trivec.search.hybrid import Stored, TokenVectors, best_first, late_interaction_scores, query_weights
 from trivec.search.matching import shared_weights
 from trivec.support.arguments import checked_weights
 from trivec.vectors.embeddings import FloatArray, M3Embeddings, asked_for
-from trivec.vectors.scoring import colbert_score, dense_score, weighted_mean
+from trivec.vectors.scoring import dense_score, weighted_mean
 
 
 def checked(weights: Sequence[float] | None, mode: str) -> FusionWeights | None:
@@ -75,16 +75,13 @@ def by_all_three(
     vectors = stored(without, ["dense", "sparse"])
     unscored = {hit.id for hits in candidates for hit in hits if hit.colbert_score is None}
     tokens = token_vectors([every[identifier] for identifier in unscored])
-    queries = zip(
-        asked_for(encoded.dense), query_weights(encoded), asked_for(encoded.colbert_vecs), candidates, strict=True
-    )
+    scores = late_interaction_scores(asked_for(encoded.colbert_vecs), candidates, tokens)
+    queries = zip(asked_for(encoded.dense), query_weights(encoded), scores, candidates, strict=True)
     return [
         best_first(
-            scored
-            for hit in hits
-            if (scored := _scored(hit, dense, lexical, query, vectors, tokens, weights)) is not None
+            scored for hit in hits if (scored := _scored(hit, dense, lexical, by_tokens, vectors, weights)) is not None
         )
-        for dense, lexical, query, hits in queries
+        for dense, lexical, by_tokens, hits in queries
     ]
 
 
@@ -92,9 +89,8 @@ def _scored(
     hit: Hit,
     dense: FloatArray,
     lexical: Mapping[int, float],
-    tokens: FloatArray,
+    by_tokens: Mapping[str, float],
     vectors: Mapping[str, Mapping[str, Any]],
-    token_vectors: Mapping[str, FloatArray],
     weights: FusionWeights,
 ) -> Hit | None:
     of_dense, of_sparse, of_colbert = hit.dense_score, hit.sparse_score, hit.colbert_score
@@ -105,9 +101,8 @@ def _scored(
         of_dense = dense_score(dense, np.array(own["dense"], np.float32)) if of_dense is None else of_dense
         if of_sparse is None:
             of_sparse = sum(shared_weights(lexical, own["sparse"]).values(), 0.0)
+    of_colbert = by_tokens.get(hit.id) if of_colbert is None else of_colbert
     if of_colbert is None:
-        if hit.id not in token_vectors:
-            return None
-        of_colbert = colbert_score(tokens, token_vectors[hit.id])
+        return None
     score = float(weighted_mean([np.array(one) for one in (of_dense, of_sparse, of_colbert)], weights))
     return replace(hit, score=score, dense_score=of_dense, sparse_score=of_sparse, colbert_score=of_colbert)
