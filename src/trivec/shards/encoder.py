@@ -11,7 +11,7 @@ from typing import Any
 
 from trivec.errors import TrivecError
 from trivec.model import M3Model, encode_without_warning
-from trivec.shards.schema import VECTOR_COLUMNS, Vectors, vector_arrays, vector_fields
+from trivec.shards.columns import VECTOR_COLUMNS, Vectors, vector_arrays, vector_fields
 from trivec.support.arguments import switch
 from trivec.support.extras import require
 from trivec.support.handles import LoadArguments, loaded_again
@@ -41,7 +41,7 @@ class ModelIdentity:
 
 
 class Encoder:
-    """Adds a model's vectors to Arrow tables of texts; `trivec.shards.schema` describes the columns.
+    """Adds a model's vectors to Arrow tables of texts; `trivec.shards.columns` describes the columns.
 
     Pickles to its arguments. The model is loaded when it is first needed, once a process however many encoders of the
     same arguments are unpickled there. The vectors of a text depend on nothing else in the table.
@@ -143,14 +143,11 @@ class Encoder:
         if column.null_count:
             raise ValueError(f"the text of row {column.is_null().index(True).as_py()} is null: leave such rows out")
         texts = column.to_pylist()
-        names = schema.names[len(table.schema) :]
-        parts = [
-            pa.table(dict(zip(names, self._arrays(texts[start:end]), strict=True)), schema=pa.schema(map(schema.field, names)))
-            for start, end in self._slices(texts)
-        ]
-        added = pa.concat_tables(parts) if parts else pa.schema(map(schema.field, names)).empty_table()
-        for name in names:
-            table = table.append_column(schema.field(name), added.column(name))
+        added = pa.schema(list(schema)[len(table.schema) :])
+        parts = [pa.table(self._arrays(texts[start:end]), schema=added) for start, end in self._slices(texts)]
+        vectors = pa.concat_tables(parts) if parts else added.empty_table()
+        for field in added:
+            table = table.append_column(field, vectors.column(field.name))
         return table
 
     def _slices(self, texts: list[str]) -> Iterator[tuple[int, int]]:

@@ -61,10 +61,11 @@ def vector_fields(vectors: Vectors, dims: Mapping[str, int]) -> list[Any]:
         fields.append(pa.field("dense", _fixed(pa.float32(), dims["dense"])))
     if vectors.sparse:
         fields.append(pa.field("sparse", _sparse_type()))
-    if vectors.token_vectors:
-        number = pa.float16() if vectors.token_vectors == "fp16" else pa.int8()
+    form = vectors.token_vectors
+    if form is not None:
+        number = pa.float16() if form == "fp16" else pa.int8()
         fields.append(pa.field("token_vectors", _list(_fixed(number, dims["colbert_vecs"]))))
-    if vectors.token_vectors == "int8":
+    if form == "int8":
         fields.append(pa.field("token_scales", _list(pa.float32())))
     return [*fields, pa.field("truncated", pa.bool_())]
 
