@@ -368,7 +368,7 @@ class M3Collection:
             return_colbert_vecs=rerank is not None,
             show_progress=False,
         )
-        ranker = ranker or own_ranker(self.model.config.fusion_weights)
+        ranker = ranker or own_ranker(self.model.own_fusion_weights)
 
         def rankings(depth: int) -> list[list[Hit]]:
             nearest = partial(self._table.nearest, depth=depth, filter=filter)

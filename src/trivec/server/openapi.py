@@ -154,6 +154,7 @@ _ROUTES: dict[str, tuple[str, str, Schema | None, Schema]] = {
             inputs=_TEXTS,
             max_length=_LENGTH,
             normalize=_FLAG,
+            mcls={**_POSITIVE, "description": "One more <s> before every so many tokens."},
             encoding=_one_of("float", "base64"),
             dtype={**_one_of("float32", "float16"), "description": "Of token vectors in base64."},
             **{"return": {**_KINDS, "description": "By default dense and sparse."}},
