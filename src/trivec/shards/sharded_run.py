@@ -12,7 +12,7 @@ from trivec.documents import BadRecord, DocumentError
 from trivec.documents.bad_records import all_in_one
 from trivec.documents.finding import SKIPPED
 from trivec.shards.claims import Claims
-from trivec.shards.columns import input_schema
+from trivec.shards.columns import input_schema, packed, packed_schema
 from trivec.shards.encoder import Encoder, ModelIdentity
 from trivec.shards.manifest import (
     MANIFEST,
@@ -53,6 +53,11 @@ class Outcome:
     skipped: int = 0
     fault: str | None = None
     found: bool = False
+
+
+def skipped_listing(shard: Shard) -> str:
+    """The name of the file that lists the bad records of a shard which were left out."""
+    return f"_{shard.name.removesuffix('.parquet')}{SKIPPED}"
 
 
 class Job:
@@ -105,13 +110,13 @@ class Job:
             writer = stack.enter_context(ShardWriter(stream, schema, self.manifest.made_by()))
             for table in tables_of(documents, self.manifest.vectors.token_vectors is not None):
                 encoded = self._encoder(table)
-                writer.write(encoded)
+                writer.write(packed(encoded))
                 truncated += int(encoded.column("truncated").to_numpy().sum())
                 progress(encoded.num_rows)
             if bad and not self._skip:
                 raise all_in_one(bad, False)
             if bad:  # before the shard's own file appears
-                with self.folder.writing(f"{shard.name}{SKIPPED}") as listing:
+                with self.folder.writing(skipped_listing(shard)) as listing:
                     listing.write("".join(f"{record.as_json()}\n" for record in bad).encode())
         return Outcome(shard.name, writer.rows, truncated, len(bad))
 
@@ -119,7 +124,7 @@ class Job:
     def _schema(self) -> Any:
         """The columns of every file; the model that gives them is seen to be the folder's."""
         _refuse(self.folder, self.manifest, self.manifest.of_model(self._encoder.identity()))
-        return self._encoder.schema(input_schema())
+        return packed_schema(self._encoder.schema(input_schema()))
 
 
 def begin(
