@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -155,13 +156,15 @@ def _starts(lists: Any) -> Any:
 def _token_arrays(colbert_vecs: Sequence[FloatArray], form: TokenForm | None, dim: int) -> list[Any]:
     pa = require("pyarrow")
     ends = _offsets([len(of_text) for of_text in colbert_vecs])
-    if form == "fp16":
-        halves = [halved(of_text) for of_text in colbert_vecs]
-        return [_list_array(ends, _fixed_array(np.concatenate([*halves, np.empty((0, dim), np.float16)]), dim))]
-    rounded = [quantized(of_text) for of_text in colbert_vecs]
-    numbers = np.concatenate([*(numbers for numbers, _ in rounded), np.empty((0, dim), np.int8)])
-    scales = np.concatenate([*(scales for _, scales in rounded), np.empty(0, np.float32)])
-    return [_list_array(ends, _fixed_array(numbers, dim)), _list_array(ends, pa.array(scales))]
+    numbers = np.empty((ends[-1], dim), np.float16 if form == "fp16" else np.int8)
+    scales = np.empty(ends[-1], np.float32)
+    for of_text, (start, end) in zip(colbert_vecs, pairwise(ends), strict=True):
+        if form == "fp16":
+            numbers[start:end] = halved(of_text)
+        else:
+            numbers[start:end], scales[start:end] = quantized(of_text)
+    columns = [_list_array(ends, _fixed_array(numbers, dim))]
+    return columns if form == "fp16" else [*columns, _list_array(ends, pa.array(scales))]
 
 
 def _list(element: Any) -> Any:

@@ -18,8 +18,8 @@ from trivec.support.extras import require
 from trivec.support.handles import LoadArguments, loaded_again
 from trivec.vectors.token_storage import TokenForm, check_form
 
-# Characters of texts whose token vectors are held at once in float32 (100 MB at full size).
-_CHARACTERS_WITH_TOKEN_VECTORS = 100_000
+# Characters of texts whose token vectors are held at once in float32: 50 MB at full size, or more in dense scripts.
+_CHARACTERS_WITH_TOKEN_VECTORS = 50_000
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from trivec.support.extras import require
 # What is encoded in one go: enough windows of the encoder that one is tokenized while another is computed ...
 _ROWS = 4096
 _CHARACTERS = 16_000_000
-# ... but for token vectors, which are held until they are written: 200 MB as fp16 at full size.
-_CHARACTERS_WITH_TOKEN_VECTORS = 400_000
+# ... but for token vectors, which take 4 KB a token at full size: as many as the encoder cuts a table into anyway.
+_CHARACTERS_WITH_TOKEN_VECTORS = 50_000
 
 
 @dataclass(frozen=True)
