@@ -39,9 +39,10 @@ parity: .venv-parity/installed
 
 # Runs the clients that people have, unchanged, against the server: openai, pymilvus.model, huggingface_hub, LangChain,
 # LlamaIndex and Milvus Lite, in an environment of their own (no torch, about 1 GB; most of it is never imported, so that
-# compiling it would only take time).
-integration: .venv-integration/installed
+# compiling it would only take time). Then a Ray cluster and an object store, in another one (1 GB).
+integration: .venv-integration/installed .venv-ray/installed
 	.venv-integration/bin/python -m pytest -m integration tests/integration
+	.venv-ray/bin/python -m pytest -m integration tests/cluster
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
@@ -75,5 +76,10 @@ $(VENV)/installed: $(built) $(call listed,dev)
 		--editable '.[server]'
 	touch $@
 
+.venv-ray/installed: $(built) constraints/ray.in $(call listed,ray)
+	$(PYTHON) -m venv .venv-ray
+	$(call install,ray,.venv-ray) --no-compile --requirement constraints/ray.in --editable '.[ray]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-parity .venv-integration .venv-newest build
+	rm -rf $(VENV) .venv-parity .venv-integration .venv-ray .venv-newest build

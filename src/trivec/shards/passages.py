@@ -61,7 +61,7 @@ def documents_of(
         if piece.stop is None:
             yield from _whole(file, reading, on_error)
             continue
-        source = SourceFile(Path(file.place), file.name, file.place)
+        source = SourceFile(Path(file.place), file.name, file.place.partition("?")[0])
         try:
             for number, record in _records(piece, file, reading, fields):
                 found = fields.document(record, source, number)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, cast
+from urllib.parse import urlsplit
 
 from trivec.errors import TrivecError
 from trivec.support import part_files
@@ -205,6 +206,11 @@ class Folder:
 
 def _filesystem(place: str) -> tuple[Any, str]:
     pa, fs = require("pyarrow"), require("pyarrow.fs")
+    if "@" in urlsplit(place).netloc:
+        raise TrivecError(
+            f"{place.partition('@')[2]} is named with a user or a key before it, which would be written into files: "
+            "leave it out, and set what the file system reads (for S3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
+        )
     try:
         filesystem, path = fs.FileSystem.from_uri(place)
     except (ValueError, pa.ArrowNotImplementedError) as error:
