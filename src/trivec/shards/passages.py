@@ -49,7 +49,7 @@ def documents_of(
 
     Raises:
         OSError: A file cannot be read.
-        MissingExtraError: pyarrow is not installed.
+        MissingExtraError: The package pyarrow is not installed.
     """
     fields = Fields(
         reading.text_field,
