@@ -125,7 +125,7 @@ class FolderOptions:
 
 def is_folder(out: str) -> bool:
     """Whether what stands behind --out is a folder: by a slash at its end, or as it is one, or as a URI."""
-    return out.endswith("/") or ("://" in out and not out.endswith(_FILES)) or Path(out).is_dir()
+    return out.endswith("/") or (not out.endswith(_FILES) and ("://" in out or Path(out).is_dir()))
 
 
 def encode_into_folder(
