@@ -43,13 +43,15 @@ parity: .venv-parity/installed
 
 # Runs the clients that people have, unchanged, against the server: openai, pymilvus.model, huggingface_hub, LangChain,
 # LlamaIndex and Milvus Lite; and trivec.integrations in each framework. Four environments, as pymilvus 2 and 3 are needed
-# (no torch, about 1 GB each; most of it is never imported, so that compiling it would only take time).
+# (no torch, about 1 GB each; most of it is never imported, so that compiling it would only take time). Then a Ray cluster
+# and an object store.
 clients := integration langchain llama-index haystack
-integration: $(clients:%=.venv-%/installed)
+integration: $(clients:%=.venv-%/installed) .venv-ray/installed
 	.venv-integration/bin/python -m pytest -m integration tests/integration
 	.venv-langchain/bin/python -m pytest -m integration tests/integration/test_integrations_langchain.py
 	.venv-llama-index/bin/python -m pytest -m integration tests/integration/test_integrations_llama_index.py
 	.venv-haystack/bin/python -m pytest -m integration tests/integration/test_integrations_haystack.py
+	.venv-ray/bin/python -m pytest -m integration tests/cluster
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
@@ -83,5 +85,10 @@ $(clients:%=.venv-%/installed): .venv-%/installed: $(built) constraints/%.in $$(
 	$(call install,$*,.venv-$*) --no-compile --requirement constraints/$*.in --editable '.[server]'
 	touch $@
 
+.venv-ray/installed: $(built) constraints/ray.in $(call listed,ray)
+	$(PYTHON) -m venv .venv-ray
+	$(call install,ray,.venv-ray) --no-compile --requirement constraints/ray.in --editable '.[ray]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-parity $(clients:%=.venv-%) .venv-newest build
+	rm -rf $(VENV) .venv-parity $(clients:%=.venv-%) .venv-ray .venv-newest build

@@ -23,6 +23,7 @@ FOLDER = ROOT / "constraints"
 INSTALLED = {
     "dev": ("hatchling", "--editable", f"{ROOT}[dev]"),
     "parity": ("hatchling", "--requirement", str(FOLDER / "parity.in"), "--editable", f"{ROOT}[train]"),
+    "ray": ("hatchling", "--requirement", str(FOLDER / "ray.in"), "--editable", f"{ROOT}[ray]"),
 } | {
     name: ("hatchling", "--requirement", str(FOLDER / f"{name}.in"), "--editable", f"{ROOT}[server]")
     for name in ("integration", "langchain", "llama-index", "haystack")
