@@ -153,9 +153,8 @@ def index(
 
 def _check_storable(document: Document) -> None:
     """Refuse a document that a collection cannot hold, whatever its text: by its chunks' ids and metadata."""
+    from trivec.bulk.limits import Limits, check
     from trivec.documents.chunking import chunk_documents
-    from trivec.milvus.rows import check
-    from trivec.milvus.schema import Limits
 
     tokenizer: Any = None  # a text that is empty is one chunk, of no tokens
     for chunk in chunk_documents([dataclasses.replace(document, text="")], tokenizer):

@@ -12,9 +12,7 @@ from typing import Any
 
 from pymilvus import DataType
 
-# Bytes of UTF-8, as a Milvus server counts them. Milvus Lite counts characters, so trivec checks both itself.
-ID_BYTES = 1_024
-TEXT_BYTES = 65_535
+from trivec.bulk.limits import ID_BYTES, TEXT_BYTES, Limits
 
 # The fields of a row; beside them stands its metadata, in the dynamic field.
 FIELDS = {
@@ -33,14 +31,6 @@ _LITE_INDEX_TYPES = {**_INDEX_TYPES, "dense": "FLAT"}
 
 # As a server has it; Milvus Lite takes any name.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The longest id and text of a collection, in bytes of UTF-8."""
-
-    id_bytes: int = ID_BYTES
-    text_bytes: int = TEXT_BYTES
 
 
 def name_problem(name: str) -> str:
