@@ -15,10 +15,20 @@ from typing import Any
 
 from trivec.engines.selection import choose_engine
 from trivec.model import M3Model
+from trivec.support.addresses import is_url
 from trivec.support.arguments import switch, whole_number
 from trivec.vectors.embeddings import KINDS, EncodedTexts
 
-_MODEL_OPTIONS = ("engine", "cache_dir", "revision", "local_files_only", "num_threads", "use_cache", "max_length")
+_MODEL_OPTIONS = (
+    "engine",
+    "cache_dir",
+    "revision",
+    "local_files_only",
+    "num_threads",
+    "use_cache",
+    "max_length",
+    "api_key",
+)
 _OPTIONS = (
     *_MODEL_OPTIONS,
     "model_name_or_path",
@@ -26,6 +36,7 @@ _OPTIONS = (
     "query_max_length",
     "passage_max_length",
     "precision",
+    "mcls",
     "show_progress",
 )
 _DEFAULT_MODEL = "BAAI/bge-m3"
@@ -70,7 +81,8 @@ class BGEM3EmbeddingFunction:
         """Load the model.
 
         Args:
-            model_name: Folder in BAAI/bge-m3's layout, or hub id.
+            model_name: Folder in BAAI/bge-m3's layout, hub id, or "http://host:8080", where `trivec serve` runs and
+                decides on `batch_size`, `device`, `use_fp16` and whatever else is about loading.
             batch_size: Taken as the library it replaces takes it, but batches are made by tokens, not texts: 1, 2 and 3
                 are 256, 512 and 768 tokens computed at once, to save memory, anything more is what the engine does best
                 with. `M3Model.encode` has `max_batch_tokens` for the number itself.
@@ -88,7 +100,8 @@ class BGEM3EmbeddingFunction:
                 and `passage_max_length` (the same for `encode_queries` and `encode_documents`); `precision` ("fp32",
                 "fp16", "bf16", "int8" or "auto", instead of `use_fp16`); `engine` ("auto", "openvino", "native" or
                 "torch", see `M3Model.load`); `cache_dir`, `revision`, `local_files_only` (of the hub); `num_threads`;
-                `use_cache` (keep converted weights on disk); `show_progress`. Others of FlagEmbedding's
+                `use_cache` (keep converted weights on disk); `api_key` (of a server; what TRIVEC_API_KEY says if not
+                given); `mcls` (as of `M3Model.encode`); `show_progress`. Others of FlagEmbedding's
                 (`trust_remote_code`, `pooling_method`, `query_instruction_for_retrieval` ...) are taken with the values
                 that change nothing.
 
@@ -99,6 +112,7 @@ class BGEM3EmbeddingFunction:
             MissingHeadError: The checkpoint has no head for vectors that are asked for.
             DeviceError: The device or precision is not to be had here.
             MissingExtraError: A GPU or `engine="torch"` is asked for, and torch is not installed.
+            ServerError: The server cannot be reached, or refuses the key.
         """
         _check_names(kwargs)
         model_name = _of_two_names("model_name", model_name, _DEFAULT_MODEL, "model_name_or_path", kwargs)
@@ -121,9 +135,14 @@ class BGEM3EmbeddingFunction:
         self.device = device
         self.normalize_embeddings = switch("normalize_embeddings", normalize_embeddings)
         self.use_fp16 = switch("use_fp16", use_fp16)
+        self._mcls = None if kwargs.get("mcls") is None else whole_number("mcls", kwargs["mcls"])
         self._show_progress = switch("show_progress", kwargs.get("show_progress", True))
         options = {name: kwargs[name] for name in _MODEL_OPTIONS if kwargs.get(name) is not None}
-        if precision is None:
+        if is_url(model_name):
+            if use_fp16:
+                raise ValueError("use_fp16=True cannot be given with a URL: the server decides")
+            precision = precision or "auto"
+        elif precision is None:
             precision = _reduced_precision(options.get("engine", "auto"), device) if use_fp16 else "fp32"
         with ExitStack() as on_failure:
             self.model = M3Model.load(model_name, device=device, precision=precision, **options)
@@ -176,6 +195,7 @@ class BGEM3EmbeddingFunction:
             max_batch_tokens=self.batch_size * 256 if self.batch_size < 4 else None,
             max_length=max_length,
             normalize=self.normalize_embeddings,
+            mcls=self._mcls,
             show_progress=self._show_progress,
             **self._wanted,
         )

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from trivec.checkpoint.tokenizer import M3Tokenizer, TokenizedTexts
 from trivec.engines import EncodedBatch, Engine, Heads
+from trivec.engines.mcls import longest_before, with_more_cls
 from trivec.errors import TrivecError
 from trivec.support.caller import level_of_the_caller
 from trivec.support.forks import no_fork_meanwhile
@@ -134,9 +135,11 @@ def _tokenized_windows(
     window, last, failure = next(windows)
     if last:  # a query, or a few texts: nothing to be ahead of, and a thread takes half a millisecond to start
         if window:
-            yield tokenize_window(window, tokenizer, settings.max_length)
+            yield tokenize_window(window, tokenizer, settings.max_length, settings.heads.mcls)
     else:
-        second = _SecondThread(partial(tokenize_window, tokenizer=tokenizer, max_length=settings.max_length))
+        second = _SecondThread(
+            partial(tokenize_window, tokenizer=tokenizer, max_length=settings.max_length, every=settings.heads.mcls)
+        )
         try:
             second.start()
             second.begin(window)
@@ -198,10 +201,15 @@ class _SecondThread(Generic[Given, Made]):
                 self._made.put(error)
 
 
-def tokenize_window(window: list[str], tokenizer: M3Tokenizer, max_length: int) -> TokenizedTexts:
-    """Tokenize some texts while no other thread forks."""
+def tokenize_window(
+    window: list[str], tokenizer: M3Tokenizer, max_length: int, every: int | None = None
+) -> TokenizedTexts:
+    """Tokenize texts while no other thread forks; `every`, unless None: with a `<s>` before every so many tokens."""
     with no_fork_meanwhile():
-        return tokenizer.encode_batch(window, max_length)
+        if every is None:
+            return tokenizer.encode_batch(window, max_length)
+        tokenized = tokenizer.encode_batch(window, longest_before(max_length, every))
+    return TokenizedTexts([with_more_cls(ids, every) for ids in tokenized.token_ids], tokenized.cut)
 
 
 def windows_of(texts: Iterable[str], token_vectors: bool) -> Iterator[tuple[list[str], bool, Exception | None]]:
@@ -210,20 +218,37 @@ def windows_of(texts: Iterable[str], token_vectors: bool) -> Iterator[tuple[list
     Yields:
         The texts, whether they are the last, and what reading on raised, if it did.
     """
-    limit = _WINDOW_CHARACTERS_WITH_TOKEN_VECTORS if token_vectors else _WINDOW_CHARACTERS
-    window: list[str] = []
-    characters = 0
+    gathering = WindowGathering(token_vectors)
     failure: Exception | None = None
     try:
         for text in texts:
-            window.append(text)
-            characters += len(text)
-            if len(window) == WINDOW or characters >= limit:
+            if (window := gathering.add(text)) is not None:
                 yield window, False, None
-                window, characters = [], 0
     except Exception as error:  # the caller's iterable may raise anything: what came before it is encoded first
         failure = error
-    yield window, True, failure
+    yield gathering.rest(), True, failure
+
+
+class WindowGathering:
+    """Gathers texts into windows, for callers to whom the texts come one by one."""
+
+    def __init__(self, token_vectors: bool) -> None:
+        self._limit = _WINDOW_CHARACTERS_WITH_TOKEN_VECTORS if token_vectors else _WINDOW_CHARACTERS
+        self._window: list[str] = []
+        self._characters = 0
+
+    def add(self, text: str) -> list[str] | None:
+        """Add a text; if that fills the window, return it and begin another."""
+        self._window.append(text)
+        self._characters += len(text)
+        if len(self._window) < WINDOW and self._characters < self._limit:
+            return None
+        window, self._window, self._characters = self._window, [], 0
+        return window
+
+    def rest(self) -> list[str]:
+        """Return the window that is not full, perhaps of no text."""
+        return self._window
 
 
 def encode_window(

@@ -31,3 +31,7 @@ class MissingExtraError(TrivecError, ImportError):
     def __init__(self, extra: str, module: str) -> None:
         super().__init__(f'{module} is not installed: run `pip install "trivec[{extra}]"`')
         self.extra = extra
+
+
+class ServerError(TrivecError):
+    """A server that computes for this process is out of reach or refuses a request; the message holds no key."""

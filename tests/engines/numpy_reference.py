@@ -49,9 +49,14 @@ def hidden_states(checkpoint: Checkpoint, token_ids: Array) -> Array:
 
 
 def vectors(
-    checkpoint: Checkpoint, token_ids: Array, unused_ids: list[int], normalize: bool
+    checkpoint: Checkpoint, token_ids: Array, unused_ids: list[int], normalize: bool, mcls: int | None = None
 ) -> tuple[Array, dict, Array]:
-    """Dense vector (hidden,), lexical weights by token id, token vectors (tokens - 1, size) of one text."""
+    """Dense vector (hidden,), lexical weights by token id, token vectors (tokens - 1, size) of one text.
+
+    With `mcls`, a `<s>` stands before every so many tokens: the dense vector is their mean, none has a token vector.
+    """
+    is_cls = np.zeros(len(token_ids), bool)
+    is_cls[[0] if mcls is None else range(0, max(1, len(token_ids) - 1), mcls + 1)] = True
     state = hidden_states(checkpoint, token_ids)
     of_sparse, of_colbert = checkpoint.sparse_linear, checkpoint.colbert_linear
     raw = state @ of_sparse.weight.float32().astype(np.float64).T + of_sparse.bias.float32()
@@ -59,8 +64,8 @@ def vectors(
     for token_id, weight in zip(token_ids.tolist(), np.maximum(raw[:, 0], 0).tolist(), strict=True):
         if token_id not in unused_ids and weight > lexical.get(token_id, 0.0):
             lexical[token_id] = weight
-    token_vectors = state[1:] @ of_colbert.weight.float32().astype(np.float64).T + of_colbert.bias.float32()
-    dense = state[0]
+    token_vectors = state[~is_cls] @ of_colbert.weight.float32().astype(np.float64).T + of_colbert.bias.float32()
+    dense = state[is_cls].mean(axis=0)
     if normalize:
         dense = dense / np.linalg.norm(dense)
         token_vectors = token_vectors / np.linalg.norm(token_vectors, axis=-1, keepdims=True)

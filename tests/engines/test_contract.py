@@ -14,6 +14,7 @@ import numpy_reference
 from trivec.checkpoint import Checkpoint, open_checkpoint
 from trivec.checkpoint.tokenizer import M3Tokenizer
 from trivec.engines import EncodedBatch, Engine, Heads
+from trivec.engines.mcls import with_more_cls
 from trivec.engines.processor import missing_for_native
 from trivec.engines.selection import load_engine
 from trivec.errors import TrivecError
@@ -95,6 +96,20 @@ def test_vectors_are_those_of_the_formulas(
         assert np.abs(found[text][2] - token_vectors).max(initial=0) <= 1e-5 * max(
             1, np.abs(token_vectors).max(initial=0)
         )
+
+
+@pytest.mark.parametrize("every", [4, 16, 200])
+def test_the_mean_of_several_cls(
+    engine: Engine, checkpoint: Checkpoint, tokenizer: M3Tokenizer, token_ids, every: int
+) -> None:
+    texts = [with_more_cls(ids, every) for ids in token_ids if len(ids) > 1]
+    found = by_text(engine.encode(texts, Heads(colbert=True, mcls=every), 100))
+    for text, ids in enumerate(texts):
+        dense, lexical, token_vectors = numpy_reference.vectors(checkpoint, ids, tokenizer.unused_ids, True, every)
+        assert np.abs(found[text][0] - dense).max() <= 1e-5
+        assert found[text][1] == pytest.approx(lexical, abs=1e-5)
+        assert found[text][2].shape == token_vectors.shape
+        assert np.abs(found[text][2] - token_vectors).max() <= 1e-5
 
 
 def test_types_and_shapes(engine: Engine, checkpoint: Checkpoint, tokenizer: M3Tokenizer, token_ids) -> None:

@@ -67,6 +67,12 @@ def test_length_and_normalization_are_heeded(post: Any, tiny_model: M3Model) -> 
     assert found["usage"]["cut"] == [1]
 
 
+def test_long_texts_may_be_read_with_more_cls(post: Any, tiny_model: M3Model) -> None:
+    text = "many words in this text, " * 20
+    wanted = tiny_model.encode([text], mcls=16).dense
+    assert (np.float32(post("/encode", inputs=text, mcls=16)["dense"]) == wanted).all()
+
+
 def test_pairs_are_scored_in_five_modes(post: Any, tiny_model: M3Model) -> None:
     pairs = [(TEXTS[0], TEXTS[4]), ("a b", "b c"), ("x", "")] * 9
     found = post("/score", pairs=pairs, weights=[0.4, 0.2, 0.4])

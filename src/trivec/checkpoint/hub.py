@@ -17,6 +17,7 @@ from pathlib import Path
 
 from trivec.checkpoint.folder import HEAD_FILES, TOKENIZER_FILE, WEIGHT_FILES, shard_names
 from trivec.errors import CheckpointError
+from trivec.support.addresses import is_url
 
 # The small demonstration model that comes with the package. Only this name chooses it.
 BUNDLED = "nano"
@@ -37,6 +38,11 @@ def locate(
     Raises:
         CheckpointError: No such folder or hub model, or the hub is out of reach and the cache lacks the model.
     """
+    if is_url(name_or_path):
+        raise CheckpointError(
+            f"{name_or_path:.100} is the address of a server, and what is to be done here needs the model's files: "
+            "name a folder or a hub id"
+        )
     try:
         folder = Path(name_or_path).expanduser()
         is_folder, exists = folder.is_dir(), folder.exists()

@@ -100,7 +100,7 @@ class M3Tokenizer:
         """
         # More tokens than are read are in the first `limit` characters of most texts.
         limit = _CHARACTERS_PER_TOKEN * max_length
-        texts = [text if len(text) <= 2 * limit else _without_lone_surrogates(text) for text in texts]
+        texts = [text if len(text) <= 2 * limit else without_lone_surrogates(text) for text in texts]
         starts = [text if len(text) <= 2 * limit else self._truncation.start_of(text, limit) for text in texts]
         token_ids, cut = [], set()
         for i, (text, start, encoding) in enumerate(zip(texts, starts, self._encode_all(starts), strict=True)):
@@ -135,11 +135,11 @@ class M3Tokenizer:
             try:
                 return list(self._tokenizer.encode_batch_fast(texts))
             except (TypeError, UnicodeError):
-                return list(self._tokenizer.encode_batch_fast([_without_lone_surrogates(text) for text in texts]))
+                return list(self._tokenizer.encode_batch_fast([without_lone_surrogates(text) for text in texts]))
 
     def _encode_without_special(self, text: str) -> Encoding:
         with self._failures_told():
-            return self._tokenizer.encode(_without_lone_surrogates(text), add_special_tokens=False)
+            return self._tokenizer.encode(without_lone_surrogates(text), add_special_tokens=False)
 
     @contextmanager
     def _failures_told(self) -> Iterator[None]:
@@ -191,8 +191,7 @@ class M3Tokenizer:
         """
         texts = [text] if isinstance(text, str) else list(text)
         encodings = [
-            self._tokenizer.encode(_without_lone_surrogates(one), add_special_tokens=add_special_tokens)
-            for one in texts
+            self._tokenizer.encode(without_lone_surrogates(one), add_special_tokens=add_special_tokens) for one in texts
         ]
         found: dict[str, list[Any]] = {
             "input_ids": [encoding.ids for encoding in encodings],
@@ -227,7 +226,7 @@ class M3Tokenizer:
 
     def tokenize(self, text: str) -> list[str]:
         """Return the pieces of a text, the mark of a word's beginning included, without special tokens."""
-        return list(self._tokenizer.encode(_without_lone_surrogates(text), add_special_tokens=False).tokens)
+        return list(self._tokenizer.encode(without_lone_surrogates(text), add_special_tokens=False).tokens)
 
     @overload
     def convert_ids_to_tokens(self, ids: int) -> str | None: ...
@@ -264,10 +263,10 @@ class M3Tokenizer:
         return f"<M3Tokenizer of {self.vocabulary_size:,} pieces: {self._path}>"
 
 
-def _without_lone_surrogates(text: str) -> str:
+def without_lone_surrogates(text: str) -> str:
+    """Return a text with U+FFFD for each lone surrogate, which no encoding can hold; offsets stay what they are."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        # A lone surrogate becomes one U+FFFD, so that character offsets stay true.
         return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
     return text

@@ -36,6 +36,7 @@ def encode(
     max_length: Annotated[
         int | None, typer.Option(min=2, help="Tokens of a document that are encoded. Default: the model's maximum.")
     ] = None,
+    mcls: options.Mcls = None,
     max_batch_tokens: options.MaxBatchTokens = None,
     model: options.Model = options.DEFAULT_MODEL,
     model_options: options.ModelOptions,
@@ -77,6 +78,7 @@ def encode(
             return_dense=dense,
             return_sparse=sparse,
             return_colbert_vecs=colbert,
+            mcls=mcls,
             # On a terminal, lines of vectors and a bar would be one muddle.
             show_progress=reporting.stderr.is_terminal and (out is not None or not sys.stdout.isatty()),
         )

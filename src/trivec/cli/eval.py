@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from trivec.cli import options, reporting
 from trivec.search.modes import EVALUATED_MODES, EvaluatedMode
+from trivec.support.addresses import is_url
 
 if TYPE_CHECKING:
     from trivec.evaluation import EvaluationReport, RetrievalDataset
@@ -109,6 +111,7 @@ def evaluate(
             rich_help_panel=_ENCODING,
         ),
     ] = None,
+    mcls: options.Mcls = None,
     max_batch_tokens: options.MaxBatchTokens = None,
     cache_dir: Annotated[
         Path | None,
@@ -159,10 +162,13 @@ def evaluate(
         candidates=candidates,
         max_batch_tokens=max_batch_tokens,
         max_length=max_length,
+        mcls=mcls,
         cache_folder=cache_dir,
         use_cache=not no_cache,
         show_progress=sys.stderr.isatty(),
     )
+    if is_url(model):  # --no-cache is then about encodings alone
+        model_options = replace(model_options, no_cache=False)
     with model_options.load(model) as loaded:
         if development:
             fusion, reached = evaluation.tune_fusion(loaded, development, settings)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from trivec.cli import options, reporting
+from trivec.support.addresses import is_url
 
 
 def info(
@@ -19,6 +20,8 @@ def info(
 ) -> None:
     """Show a model's files, shape, heads and size, and the precision this machine would use and why.
 
+    Of a server: its model and its limits.
+
     The fingerprint names its content, wherever it lies: the first time, that takes as long as reading every file.
 
     [dim]Examples:[/]
@@ -27,7 +30,7 @@ def info(
 
     trivec info ./my-fine-tuned-model --json | jq .parameters
     """
-    facts = _facts(model, revision, offline)
+    facts = (_facts_of_server if is_url(model) else _facts)(model, revision, offline)
     if as_json:
         reporting.print_json(facts)
         return
@@ -41,6 +44,26 @@ def info(
     for name, value in facts.items():
         table.add_row(name.replace("_", " "), Text(_readable(value)))
     Console().print(table)
+
+
+def _facts_of_server(url: str, revision: str | None, offline: bool) -> dict[str, Any]:
+    from trivec.model import M3Model
+    from trivec.model.remote import RemoteModel
+
+    with M3Model.load(url, revision=revision, local_files_only=offline) as model:
+        assert isinstance(model, RemoteModel)
+        served = model.served
+        return {
+            "server": model.name,
+            "model": served.name,
+            "fingerprint": model.fingerprint,
+            "precision": served.precision,
+            "max_length": served.max_length,
+            "vectors": served.dim,
+            "texts_in_a_request": served.max_texts,
+            "bytes_in_a_request": served.max_body,
+            "tokens_in_the_queue": served.max_queue_tokens,
+        }
 
 
 def _facts(model: str, revision: str | None, offline: bool) -> dict[str, Any]:

@@ -57,23 +57,20 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-Model = Annotated[
-    str,
-    typer.Option(
-        "--model", "-m", help="A folder in BAAI/bge-m3's layout, or a Hugging Face id.", rich_help_panel="Model"
-    ),
-]
+_FILES = "A folder in BAAI/bge-m3's layout, or a Hugging Face id."
+# Where a server may compute as well; its key is what TRIVEC_API_KEY says.
+_ANYWHERE = "A folder in BAAI/bge-m3's layout, a Hugging Face id, or the URL of a trivec serve."
 
-ModelArgument = Annotated[
-    str, typer.Argument(help="A folder in BAAI/bge-m3's layout, or a Hugging Face id.", show_default=False)
-]
+Model = Annotated[str, typer.Option("--model", "-m", help=_ANYWHERE, rich_help_panel="Model")]
+
+ModelArgument = Annotated[str, typer.Argument(help=_ANYWHERE, show_default=False)]
+ModelFilesArgument = Annotated[str, typer.Argument(help=_FILES, show_default=False)]
 OwnModel = Annotated[
     str | None,
     typer.Option(
         "--model",
         "-m",
-        help="A folder in BAAI/bge-m3's layout, or a Hugging Face id. Default: the model that the collection names, "
-        "BAAI/bge-m3 for a new one.",
+        help=f"{_ANYWHERE} Default: the model that the collection names, BAAI/bge-m3 for a new one.",
         show_default=False,
         rich_help_panel="Model",
     ),
@@ -230,6 +227,15 @@ class MilvusOptions:
     ] = 30.0
 
 
+Mcls = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="For long texts: one more <s> before every N tokens, 256 in the M3 paper; dense vectors are their mean.",
+        show_default=False,
+    ),
+]
 MaxBatchTokens = Annotated[
     int | None,
     typer.Option(

@@ -50,6 +50,10 @@ def search(
     candidates: Annotated[
         int | None, typer.Option(min=1, help="Candidates of each search and for --rerank. Default: 3 x limit.")
     ] = None,
+    group: Annotated[
+        Literal["document"] | None,
+        typer.Option(help="Show documents, by their best chunk, instead of chunks.", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     collection: options.Collection = options.DEFAULT_COLLECTION,
     milvus_options: options.MilvusOptions,
@@ -106,6 +110,7 @@ def search(
             rerank=rerank,
             candidates=candidates,
             matched_words=loaded.has_sparse,
+            group=group,
         )
     if as_json:
         reporting.print_json({"query": query, "mode": mode, "hits": [dataclasses.asdict(hit) for hit in hits]})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trivec.cli import options, reporting
+from trivec.support.addresses import is_url
 
 if TYPE_CHECKING:
     from trivec.milvus import M3Collection
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @options.grouped
 def serve(
-    model: options.ModelArgument,
+    model: options.ModelFilesArgument,
     *,
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for every one.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 for a free one.")] = 8080,
@@ -71,6 +72,8 @@ def serve(
     """
     from trivec.errors import MissingExtraError
 
+    if is_url(model):
+        raise typer.BadParameter(f"{model} is a server already: name a folder or a hub id")
     for package in ("starlette", "uvicorn", "httptools", "orjson", "prometheus_client"):
         if find_spec(package) is None:  # to import them takes a moment, and clients may come before that
             raise MissingExtraError("server", package.replace("_", "-"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trivec.cli import options, reporting
+from trivec.support.addresses import is_url
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,7 +37,7 @@ def verify(
     precision: Annotated[
         options.Precision | None,
         typer.Option(
-            help="What to compute in. Default: fp32; with --texts: auto.",
+            help="What to compute in. Default: fp32; with --texts: auto. A server decides itself.",
             show_default=False,
             rich_help_panel="Model",
         ),
@@ -63,10 +64,10 @@ def verify(
 
     trivec verify ./bge-m3 --texts sample.jsonl --text-field body --json | jq .dense.cosine_min
     """
+    _check(model, texts, as_json)
     if texts is None:
-        if as_json:
-            raise typer.BadParameter("--json goes with --texts FILE")
-        with replace(model_options, precision=precision or _EXACT).load(model) as loaded:
+        exact = "auto" if is_url(model) else _EXACT  # what a server computes in is its own
+        with replace(model_options, precision=precision or exact).load(model) as loaded:
             _compare_with_published(loaded)
         return
     asked_for = replace(model_options, precision=precision or "auto")
@@ -105,6 +106,13 @@ def verify(
         from rich.console import Console
 
         Console().print(_table(drift))
+
+
+def _check(model: str, texts: Path | None, as_json: bool) -> None:
+    if texts is None and as_json:
+        raise typer.BadParameter("--json goes with --texts FILE")
+    if texts is not None and is_url(model):
+        raise typer.BadParameter(f"--texts compares two precisions, and {model} computes in one: give the model itself")
 
 
 def _other_precisions(asked_for: options.ModelOptions) -> str:

@@ -19,12 +19,17 @@ if TYPE_CHECKING:  # so that the command line can read `precisions` without wait
 
 @dataclass(frozen=True)
 class Heads:
-    """Which vectors to compute, and whether dense and token vectors are scaled to length 1."""
+    """Which vectors to compute, and whether dense and token vectors are scaled to length 1.
+
+    `mcls` says that the texts have a `<s>` before each so many tokens (module `mcls`): the dense vector is the mean of
+    them all, and none of them has a token vector. None: there is one at the start only.
+    """
 
     dense: bool = True
     sparse: bool = True
     colbert: bool = False
     normalize: bool = True
+    mcls: int | None = None
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ class Encoder:
         fingerprint: The model's; "" where the cache serves this model alone.
         max_batch_tokens: As in `M3Model.encode`.
         max_length: Most tokens of a text that are read; the model's own if None.
+        mcls: As in `M3Model.encode`.
         show_progress: Show a bar while encoding.
     """
 
@@ -46,13 +47,15 @@ class Encoder:
     fingerprint: str
     max_batch_tokens: int | None = None
     max_length: int | None = None
+    mcls: int | None = None
     show_progress: bool = False
 
     @cached_property
     def identity(self) -> str:
         """A key of everything that a vector depends on besides the text: the model and the settings."""
         length = self.model.checked_length(self.max_length)
-        return content_key([__version__, self.fingerprint, self.model.precision, str(length)])
+        more_cls = [] if self.mcls is None else [f"mcls {self.mcls}"]
+        return content_key([__version__, self.fingerprint, self.model.precision, str(length), *more_cls])
 
     def blocks(self, texts: Sequence[str], description: str) -> Iterator[EncodedBlock]:
         """Yield the dense and sparse vectors of consecutive texts, block by block, from the cache where they are there.
@@ -147,6 +150,7 @@ class Encoder:
             texts,
             max_batch_tokens=self.max_batch_tokens,
             max_length=self.max_length,
+            mcls=self.mcls,
             show_progress=False,
             **vectors,
         )

@@ -36,6 +36,7 @@ class EvaluationSettings:
             Recall@100 wants at least 100.
         max_batch_tokens: As in `M3Model.encode`.
         max_length: Most tokens of a text that are read; the model's own if None.
+        mcls: As in `M3Model.encode`.
         cache_folder: Where encodings are kept; `default_cache_folder()` if None.
         use_cache: False keeps nothing after the call.
         show_progress: Show bars while encoding.
@@ -44,6 +45,7 @@ class EvaluationSettings:
     candidates: int = DEFAULT_CANDIDATES
     max_batch_tokens: int | None = None
     max_length: int | None = None
+    mcls: int | None = None
     cache_folder: str | Path | None = None
     use_cache: bool = True
     show_progress: bool = False
@@ -102,6 +104,7 @@ def evaluate(
         model=model.name,
         precision=model.precision,
         max_length=model.checked_length(settings.max_length),
+        mcls=settings.mcls,
         fusion_weights=weights,
         candidates=settings.candidates,
         baseline=baseline,
@@ -164,7 +167,7 @@ def _searches(
         # Without a cache the blocks are still kept as long as the call lasts, for they are read more than once.
         folder = (settings.cache_folder or default_cache_folder()) if settings.use_cache else temporary
         fingerprint = model.fingerprint if settings.use_cache else ""
-        how = (settings.max_batch_tokens, settings.max_length, settings.show_progress)
+        how = (settings.max_batch_tokens, settings.max_length, settings.mcls, settings.show_progress)
         encoder = Encoder(model, ArrayCache(folder), fingerprint, *how)
         yield (DatasetSearch(encoder, dataset, settings.candidates) for dataset in datasets)
 

@@ -59,6 +59,7 @@ class EvaluationReport:
         model: Name of the model.
         precision: What it computed in.
         max_length: Most tokens of a text that were read.
+        mcls: After how many tokens one more `<s>` stood; None: there was one.
         fusion_weights: Weights of dense, sparse and multi-vector score in `dense+sparse` and `all`.
         candidates: How many dense and how many sparse results were re-ranked.
         baseline: The mode that p-values compare with, or None.
@@ -69,6 +70,7 @@ class EvaluationReport:
     model: str
     precision: str
     max_length: int
+    mcls: int | None
     fusion_weights: FusionWeights
     candidates: int
     baseline: str | None
@@ -91,6 +93,7 @@ class EvaluationReport:
             "model": self.model,
             "precision": self.precision,
             "max_length": self.max_length,
+            "mcls": self.mcls,
             "fusion_weights": list(self.fusion_weights),
             "candidates": self.candidates,
             "baseline": self.baseline,

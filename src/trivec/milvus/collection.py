@@ -22,7 +22,7 @@ from trivec.milvus.connection import DEFAULT_TIMEOUT
 from trivec.milvus.model_record import ModelRecord
 from trivec.milvus.table import MOST_ROWS, Table
 from trivec.model import M3Model, encode_without_warning
-from trivec.search import hybrid
+from trivec.search import grouping, hybrid
 from trivec.search.fusion import RRF, Weighted, own_ranker
 from trivec.search.hits import Hit
 from trivec.search.modes import Mode
@@ -282,6 +282,7 @@ class M3Collection:
         rerank: Literal["colbert"] | None = ...,
         candidates: int | None = ...,
         matched_words: bool = ...,
+        group: Literal["document"] | None = ...,
     ) -> list[Hit]: ...
 
     @overload
@@ -297,6 +298,7 @@ class M3Collection:
         rerank: Literal["colbert"] | None = ...,
         candidates: int | None = ...,
         matched_words: bool = ...,
+        group: Literal["document"] | None = ...,
     ) -> list[list[Hit]]: ...
 
     def search(
@@ -311,6 +313,7 @@ class M3Collection:
         rerank: Literal["colbert"] | None = None,
         candidates: int | None = None,
         matched_words: bool = False,
+        group: Literal["document"] | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """Find the documents nearest to each query.
 
@@ -328,6 +331,8 @@ class M3Collection:
             candidates: Rows that each of the two searches brings to a hybrid one, and that are reranked; at least
                 `offset + limit`, of which None takes three times as many. Never more than the 16,384 that Milvus gives.
             matched_words: Fill `Hit.matched_words`, in whatever mode; needs the model's sparse head.
+            group: "document" gives, of a collection that was indexed in chunks, documents, by their best chunk: `limit`
+                and `offset` count documents then, and more candidates are looked at until there are as many.
 
         Returns:
             The hits of the one query, or a list of them for each query in order; best first.
@@ -345,6 +350,7 @@ class M3Collection:
         offset = whole_number("offset", offset, 0)
         candidates = None if candidates is None else whole_number("candidates", candidates, 1)
         depth = hybrid.depth(mode, limit, offset, ranker, rerank, candidates, MOST_ROWS)
+        grouping.check(group)
         if not isinstance(filter, str):
             raise TypeError(f"filter is {filter!r:.60} ({type(filter).__name__}): it must be a Milvus filter, a str")
         texts = [queries] if isinstance(queries, str) else list(queries)
@@ -362,13 +368,18 @@ class M3Collection:
             return_colbert_vecs=rerank is not None,
             show_progress=False,
         )
-        nearest = partial(self._table.nearest, depth=depth, filter=filter)
-        ranker = ranker or own_ranker(self.model.config.fusion_weights)
-        found = hybrid.found(mode, encoded, ranker, nearest, self._table.fetch)
+        ranker = ranker or own_ranker(self.model.own_fusion_weights)
+
+        def rankings(depth: int) -> list[list[Hit]]:
+            nearest = partial(self._table.nearest, depth=depth, filter=filter)
+            return hybrid.found(mode, encoded, ranker, nearest, self._table.fetch)
+
+        found = grouping.deepened(rankings, depth, offset + limit, MOST_ROWS) if group else rankings(depth)
         if filter and not any(found):
             self._warn_of_unknown_names(filter)
         if rerank is not None:
             found = hybrid.reranked(asked_for(encoded.colbert_vecs), found, self._token_vectors)
+        found = [grouping.by_document(ranking) for ranking in found] if group else found
         hits = [ranking[offset : offset + limit] for ranking in found]
         if matched_words:
             spans = self.model.tokenizer.tokens_with_spans

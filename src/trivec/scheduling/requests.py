@@ -82,10 +82,15 @@ class Request:
         self.parts: list[M3Embeddings] = []
 
     @property
-    def kind(self) -> tuple[bool, bool, int | None]:
+    def length(self) -> tuple[int, int | None]:
+        """What must be equal for requests to be tokenized together: how long texts are, and become."""
+        return self.settings.max_length, self.settings.heads.mcls
+
+    @property
+    def kind(self) -> tuple[bool, bool, int | None, int | None]:
         """What must be equal for requests to be computed together; dense and sparse vectors go with each other."""
         heads = self.settings.heads
-        return heads.colbert, heads.normalize, self.settings.max_batch_tokens
+        return heads.colbert, heads.normalize, heads.mcls, self.settings.max_batch_tokens
 
 
 def guessed_tokens(texts: Iterable[str], max_length: int) -> int:

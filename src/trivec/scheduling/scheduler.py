@@ -185,8 +185,8 @@ class Scheduler:
                 if request is None:
                     return
                 (short if len(request.windows) == 1 and request.held <= self._batch_tokens() else long).append(request)
-            for max_length in dict.fromkeys(request.settings.max_length for request in short):
-                self._tokenize_next([request for request in short if request.settings.max_length == max_length])
+            for length in dict.fromkeys(request.length for request in short):
+                self._tokenize_next([request for request in short if request.length == length])
             if not short and long:
                 request = long.popleft()
                 self._tokenize_next([request])
@@ -205,7 +205,7 @@ class Scheduler:
         began = time.monotonic()
         try:
             texts = [text for window in windows for text in window]
-            tokenized = tokenize_window(texts, self._tokenizer, requests[0].settings.max_length)
+            tokenized = tokenize_window(texts, self._tokenizer, *requests[0].length)
         except TrivecError as error:
             if len(requests) == 1:
                 requests[0].windows.clear()

@@ -22,6 +22,8 @@ class Hit:
         colbert_score: MaxSim of the token vectors divided by the query's tokens; None without `rerank="colbert"`.
         matched_words: The words it shares with the query, as the query spells them (of a word shared in part, that
             part), and what each adds to the sparse score, best first; None without `matched_words=True`.
+        chunks: With `group="document"`, the chunks of the document that were found, best first; the first one's text
+            and scores are the hit's own. None otherwise.
     """
 
     id: str
@@ -32,3 +34,4 @@ class Hit:
     sparse_score: float | None = None
     colbert_score: float | None = None
     matched_words: tuple[tuple[str, float], ...] | None = None
+    chunks: tuple[Hit, ...] | None = None

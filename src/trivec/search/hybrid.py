@@ -105,17 +105,22 @@ def with_matched_words(
     spans: Callable[[str], Spans],
 ) -> list[list[Hit]]:
     """Fill `matched_words` of each query's hits; `spans` gives a text's token ids with their places in it."""
-    vectors = stored({hit.id for hits in found for hit in hits}, ["sparse"])
+    vectors = stored({_row(hit) for hits in found for hit in hits}, ["sparse"])
 
     def filled(query: str, weights: Mapping[int, float], hits: Sequence[Hit]) -> list[Hit]:
         tokens = list(spans(query))
-        shared = (shared_weights(weights, vectors[hit.id]["sparse"] if hit.id in vectors else {}) for hit in hits)
+        shared = (shared_weights(weights, vectors.get(_row(hit), {"sparse": {}})["sparse"]) for hit in hits)
         return [
             replace(hit, matched_words=tuple(matched_words(query, tokens, of_hit)))
             for hit, of_hit in zip(hits, shared, strict=True)
         ]
 
     return [filled(*query) for query in zip(queries, query_weights(encoded), found, strict=True)]
+
+
+def _row(hit: Hit) -> str:
+    """The id under which a hit's text is stored: of a document, that of its best chunk."""
+    return hit.chunks[0].id if hit.chunks else hit.id
 
 
 def query_weights(encoded: M3Embeddings) -> list[dict[int, float]]:

@@ -35,6 +35,7 @@ async def encode(service: Service, request: Request) -> Response:
         texts,
         wanted,
         normalize=fields.flag(body, "normalize", True),
+        mcls=fields.whole(body, "mcls"),
         max_length=fields.whole(body, "max_length", 2),
     )
     content: dict[str, Any] = {"model": service.model.name}

@@ -29,6 +29,7 @@ async def search(service: Service, request: Request) -> Response:
     limit = fields.whole(body, "limit") or 10
     offset = fields.whole(body, "offset", 0) or 0
     candidates = fields.whole(body, "candidates")
+    group: Any = fields.choice(body, "group", ("document",))
     matched_words = service.model.has_sparse
 
     def hits() -> list[Hit]:
@@ -43,6 +44,7 @@ async def search(service: Service, request: Request) -> Response:
                 rerank=rerank,
                 candidates=candidates,
                 matched_words=matched_words,
+                group=group,
             )
         except (TypeError, ValueError) as error:
             raise RequestError("Validation", str(error)) from error
@@ -94,4 +96,4 @@ def _hit(hit: Hit) -> dict[str, Any]:
         "score": hit.score,
         "scores": {kind: score for kind, score in scores.items() if score is not None},
         "matched_words": [{"word": word, "weight": weight} for word, weight in hit.matched_words or ()],
-    }
+    } | ({} if hit.chunks is None else {"chunks": [_hit(chunk) for chunk in hit.chunks]})

@@ -120,6 +120,7 @@ class Service:
         kinds: Collection[str],
         *,
         normalize: bool = True,
+        mcls: int | None = None,
         max_length: int | None = None,
         truncate: Truncate = "end",
     ) -> tuple[M3Embeddings, int]:
@@ -130,6 +131,7 @@ class Service:
             texts: As many as the settings allow.
             kinds: Which vectors: "dense", "sparse", "colbert".
             normalize: Scale dense and token vectors to length 1.
+            mcls: As of `M3Model.encode`.
             max_length: Most tokens of a text that are read; None: as many as the model does here.
             truncate: What a longer text loses; "no" refuses it.
 
@@ -148,6 +150,7 @@ class Service:
                 return_sparse="sparse" in kinds,
                 return_colbert_vecs="colbert" in kinds,
                 normalize=normalize,
+                mcls=mcls,
             )
         except (TypeError, ValueError, TrivecError) as error:
             raise RequestError("Validation", str(error)) from error

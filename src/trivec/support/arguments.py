@@ -80,6 +80,20 @@ def checked_texts(texts: Iterable[str]) -> Iterator[str]:
     return _checked(texts)
 
 
+def checked_text(i: int, element: Any) -> str:
+    """Return the i-th of some texts.
+
+    Raises:
+        TypeError: It is no string.
+    """
+    if isinstance(element, str):
+        return element
+    text = element.as_py() if hasattr(element, "as_py") else element  # an element of a pyarrow array
+    if not isinstance(text, str):
+        raise TypeError(f"texts[{i}] is {text!r:.60} ({type(text).__name__}), expected a str")
+    return text
+
+
 def checked_pairs(pairs: Iterable[Any]) -> tuple[list[tuple[str, str]], bool]:
     """Return pairs of texts as a list, and whether it was one pair given by itself.
 
@@ -130,9 +144,4 @@ def refuse_what_is_no_list(name: str, values: Any, elements: str) -> None:
 
 def _checked(texts: Iterable[Any]) -> Iterator[str]:
     for i, element in enumerate(texts):
-        text = element
-        if not isinstance(text, str) and hasattr(text, "as_py"):  # an element of a pyarrow array
-            text = text.as_py()
-        if not isinstance(text, str):
-            raise TypeError(f"texts[{i}] is {text!r:.60} ({type(text).__name__}), expected a str")
-        yield text
+        yield checked_text(i, element)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 # What trivec's own frames may have between them.
-_OURS = ("trivec", "functools", "contextlib")
+_OURS = ("trivec", "functools", "contextlib", "asyncio")
 
 
 def level_of_the_caller() -> int:

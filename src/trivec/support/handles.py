@@ -7,7 +7,7 @@ hub. The model unpickled last stays loaded, since such programs send it along wi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class LoadArguments:
     local_files_only: bool
     num_threads: int | None
     use_cache: bool
+    api_key: str | None = field(default=None, repr=False)
 
     def for_another_process(self) -> LoadArguments:
         """Return the same for a process that may work in another folder."""
@@ -46,7 +47,7 @@ def loaded_again(load: Callable[..., Any], arguments: LoadArguments) -> Any:
     """
     folder = Path(arguments.name_or_path)
     files = sorted(folder.iterdir()) if folder.is_dir() else []
-    key = repr((arguments, [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]))
+    key = repr((vars(arguments), [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]))
     with _lock.own():
         model = _last.get(key)
         if model is None or model.closed:

@@ -16,6 +16,7 @@ class Options(TypedDict, total=False):
     max_batch_tokens: int | None
     max_length: int | None
     normalize: bool
+    mcls: int | None
     show_progress: bool
 
 

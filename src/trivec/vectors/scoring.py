@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -52,24 +53,25 @@ def colbert_score(query: FloatArray, document: FloatArray) -> float:
     return float((query @ document.T).max(axis=1).mean())
 
 
-def combined_scores(
-    queries: Sequence[M3Embedding], documents: Sequence[M3Embedding], weights: Sequence[float]
-) -> dict[str, list[float]]:
-    """Score pair i = (queries[i], documents[i]) in FlagEmbedding's five modes.
+@dataclass(frozen=True)
+class PairScores:
+    """The three scores of some (query, document) pairs, lists of one length."""
+
+    dense: list[float]
+    sparse: list[float]
+    colbert: list[float]
+
+
+def pair_scores(queries: Sequence[M3Embedding], documents: Sequence[M3Embedding]) -> PairScores:
+    """Score pair i = (queries[i], documents[i]).
 
     Args:
         queries: Embeddings with all three vectors.
         documents: As many.
-        weights: Of dense, sparse and token-vector score in the two weighted means.
-
-    Returns:
-        "colbert", "sparse", "dense", "sparse+dense" and "colbert+sparse+dense", each a list of one score a pair; NaN
-        for a mean whose weights are all 0.
 
     Raises:
-        ValueError: Not three weights, one is negative or no number, or all are 0.
+        ValueError: Vectors are missing.
     """
-    of_dense, of_sparse, of_colbert = checked_weights(weights)
     dense, sparse, colbert = [], [], []
     for query, document in zip(queries, documents, strict=True):
         if query.dense is None or document.dense is None or query.sparse is None or document.sparse is None:
@@ -79,13 +81,39 @@ def combined_scores(
         dense.append(dense_score(query.dense, document.dense))
         sparse.append(lexical_score(query.sparse, document.sparse))
         colbert.append(colbert_score(query.colbert_vecs, document.colbert_vecs))
-    scores = [np.array(one, dtype=np.float64) for one in (dense, sparse, colbert)]
+    return PairScores(dense, sparse, colbert)
+
+
+def combined_scores(
+    queries: Sequence[M3Embedding], documents: Sequence[M3Embedding], weights: Sequence[float]
+) -> dict[str, list[float]]:
+    """Score pair i = (queries[i], documents[i]) in FlagEmbedding's five modes; see `pair_scores` and `in_five_modes`.
+
+    Raises:
+        ValueError: Not three weights, one is negative or no number, or all are 0; or vectors are missing.
+    """
+    of_three = checked_weights(weights)
+    return in_five_modes(pair_scores(queries, documents), of_three)
+
+
+def in_five_modes(of_pairs: PairScores, weights: Sequence[float]) -> dict[str, list[float]]:
+    """Return FlagEmbedding's five modes of the scores of some pairs.
+
+    Args:
+        of_pairs: The scores.
+        weights: Of dense, sparse and token-vector score in the two weighted means, as `checked_weights` gives them.
+
+    Returns:
+        "colbert", "sparse", "dense", "sparse+dense" and "colbert+sparse+dense", each a list of one score a pair; NaN
+        for a mean whose weights are all 0.
+    """
+    scores = [np.array(one, dtype=np.float64) for one in (of_pairs.dense, of_pairs.sparse, of_pairs.colbert)]
     return {
-        "colbert": colbert,
-        "sparse": sparse,
-        "dense": dense,
-        "sparse+dense": weighted_mean(scores[:2], (of_dense, of_sparse)).tolist(),
-        "colbert+sparse+dense": weighted_mean(scores, (of_dense, of_sparse, of_colbert)).tolist(),
+        "colbert": of_pairs.colbert,
+        "sparse": of_pairs.sparse,
+        "dense": of_pairs.dense,
+        "sparse+dense": weighted_mean(scores[:2], weights[:2]).tolist(),
+        "colbert+sparse+dense": weighted_mean(scores, weights).tolist(),
     }
 
 

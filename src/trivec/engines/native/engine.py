@@ -22,6 +22,7 @@ from trivec.checkpoint.tokenizer import M3Tokenizer
 from trivec.engines import EncodedBatch, Heads
 from trivec.engines.batching import plan_flat_batches
 from trivec.engines.encoder_weights import POSITIONS, TYPES, WORD_EMBEDDINGS, encoder_weights
+from trivec.engines.mcls import cls_means, without_cls
 from trivec.engines.native.layout import EncoderLayout, HeadLayout, packed_weights
 from trivec.engines.native.library import Pool
 from trivec.engines.precisions import PRECISIONS
@@ -110,7 +111,7 @@ class NativeEngine:
         ends = np.cumsum(lengths)
         dense = weights = vectors = None
         if heads.dense:
-            dense = hidden[ends - lengths].copy()
+            dense = cls_means(np.split(hidden, ends[:-1]), heads.mcls)
             if heads.normalize:
                 dense = _normalized(dense)
         if heads.sparse and (linear := self._checkpoint.sparse_linear) is not None:
@@ -121,7 +122,7 @@ class NativeEngine:
             computed = self._pool.linear(self._colbert.product, hidden)
             if heads.normalize:
                 computed = _normalized(computed)
-            vectors = [rows[1:].copy() for rows in np.split(computed, ends[:-1])]
+            vectors = [without_cls(rows, heads.mcls) for rows in np.split(computed, ends[:-1])]
         if len(hidden) > _MUCH:
             self._pool.trim()
         return RawOutputs(dense, weights, vectors)

@@ -20,6 +20,7 @@ from trivec.checkpoint.tokenizer import M3Tokenizer
 from trivec.engines import EncodedBatch, Heads
 from trivec.engines.batching import plan_batches
 from trivec.engines.encoder_weights import WORD_EMBEDDINGS, encoder_weights
+from trivec.engines.mcls import cls_means, without_cls
 from trivec.engines.openvino.graph import encoder_graph, encoder_inputs, token_vectors_graph
 from trivec.engines.openvino.runtime import core, ov
 from trivec.engines.precisions import PRECISIONS
@@ -137,7 +138,7 @@ class OpenVINOEngine:
         hidden = output.data  # (B, S, H), overwritten by the next batch
         dense = weights = vectors = None
         if heads.dense:
-            dense = hidden[:, 0].copy()
+            dense = cls_means([row[:n] for row, n in zip(hidden, lengths, strict=True)], heads.mcls)
             if heads.normalize:
                 dense /= np.maximum(np.linalg.norm(dense, axis=1, keepdims=True), np.float32(1e-12))
         if heads.sparse and (linear := self._checkpoint.sparse_linear) is not None:
@@ -153,7 +154,7 @@ class OpenVINOEngine:
             request.set_input_tensor(output)
             request.infer()
             computed = request.get_output_tensor().data
-            vectors = [v[: n - 1].copy() for v, n in zip(computed, lengths, strict=True)]
+            vectors = [without_cls(row[:n], heads.mcls) for row, n in zip(computed, lengths, strict=True)]
         return RawOutputs(dense, weights, vectors)
 
     def _encoded(self, token_ids: Sequence[npt.NDArray[np.int32]], raw: RawOutputs) -> EncodedBatch:

@@ -90,14 +90,12 @@ def encoder_inputs(
 
 
 def token_vectors_graph(linear: Linear, *, normalize: bool) -> ov.Model:
-    """Build the head of token vectors: last hidden state (B, S, H) in, W h + b for every token but `<s>` out.
+    """Build the head of token vectors: last hidden state (B, S, H) in, W h + b for every token out.
 
-    Output: (B, S - 1, D) float32, divided by its length if `normalize`. (M3-Embedding, arXiv 2402.03216, section 3.2.)
+    Output: (B, S, D) float32, divided by its length if `normalize`. (M3-Embedding, arXiv 2402.03216, section 3.2.)
     """
     hidden = op.parameter([-1, -1, linear.weight.shape[1]], _F32, name="hidden_state")
-    end = np.array([np.iinfo(np.int64).max])
-    tokens = op.slice(hidden, np.array([1]), end, np.array([1]), np.array([1]))
-    vectors = op.add(op.matmul(tokens, _shared(linear.weight.float32()), False, True), _shared(linear.bias.float32()))
+    vectors = op.add(op.matmul(hidden, _shared(linear.weight.float32()), False, True), _shared(linear.bias.float32()))
     if normalize:
         length = op.sqrt(op.reduce_sum(op.multiply(vectors, vectors), _axes(-1), keep_dims=True))
         # As torch.nn.functional.normalize does.

@@ -18,6 +18,7 @@ import torch
 from trivec.checkpoint import Checkpoint
 from trivec.checkpoint.tensors import release_pages
 from trivec.engines import EncodedBatch, Heads
+from trivec.engines.mcls import without_cls
 from trivec.engines.pytorch.devices import DTYPES, exact_float32, is_shortage
 from trivec.engines.pytorch.encoder import PackedEncoder, PackedTexts
 from trivec.engines.pytorch.heads import HeadOutputs, TorchHeads, sparse_rows
@@ -59,6 +60,7 @@ class _Launched:
         indices: Which texts of the window it holds.
         token_ids: Of each of them.
         lengths: Their lengths in tokens.
+        mcls: As of `Heads`.
         outputs: On the host once `copied` has happened.
         copied: None on devices that compute at once.
     """
@@ -66,6 +68,7 @@ class _Launched:
     indices: npt.NDArray[np.intp]
     token_ids: Sequence[npt.NDArray[np.int32]]
     lengths: Sequence[int]
+    mcls: int | None
     outputs: HeadOutputs
     copied: torch.cuda.Event | None
 
@@ -189,7 +192,7 @@ class TorchEngine:
                 if not is_shortage(error):
                     raise
             else:
-                return _Launched(indices, token_ids, texts.lengths, outputs, copied)
+                return _Launched(indices, token_ids, texts.lengths, heads.mcls, outputs, copied)
             self._release_cache()
             return None
 
@@ -229,7 +232,7 @@ class TorchEngine:
         if outputs.vectors is not None:
             # Copies, for page-locked memory is scarce, and a text's vectors must not keep the whole batch's alive.
             packed = outputs.vectors.numpy()
-            vectors = [packed[end - n + 1 : end].copy() for end, n in zip(ends, launched.lengths, strict=True)]
+            vectors = [without_cls(rows, launched.mcls) for rows in np.split(packed, ends[:-1])]
         dense = None if outputs.dense is None else outputs.dense.numpy().copy()
         return EncodedBatch(dense, sparse, vectors)
 

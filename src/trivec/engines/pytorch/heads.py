@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from trivec.checkpoint import Checkpoint, Linear
 from trivec.engines import Heads
+from trivec.engines.mcls import cls_places
 from trivec.engines.pytorch.encoder import PackedTexts, Projection, from_stored
 from trivec.vectors.sparse import SparseMatrix
 
@@ -66,7 +67,7 @@ class TorchHeads:
         dense = cells = weights = vectors = None
         starts = texts.boundaries[:-1]
         if heads.dense:
-            dense = hidden.index_select(0, starts).float()
+            dense = _mean_of_cls(hidden, texts, heads.mcls) if heads.mcls else hidden.index_select(0, starts).float()
         if (heads.sparse and self._sparse) or (heads.colbert and self._colbert):
             hidden = hidden.float()
         if heads.sparse and self._sparse:
@@ -94,6 +95,18 @@ class TorchHeads:
         run = run_starts.cumsum(0) - 1
         largest = torch.zeros_like(weights).scatter_reduce_(0, run, weights.gather(0, order), "amax")
         return cells, largest.gather(0, run) * run_starts
+
+
+def _mean_of_cls(hidden: torch.Tensor, texts: PackedTexts, every: int) -> torch.Tensor:
+    """Mean of the hidden states of every `<s>` of each text, (n, H) float32."""
+    places = [cls_places(length, every) for length in texts.lengths]
+    starts = np.cumsum(texts.lengths) - texts.lengths
+    rows = np.concatenate([start + of_text for start, of_text in zip(starts, places, strict=True)])
+    counts = np.array([len(of_text) for of_text in places])
+    text = torch.from_numpy(np.repeat(np.arange(len(counts)), counts)).to(hidden.device)
+    chosen = hidden.index_select(0, torch.from_numpy(rows).to(hidden.device)).float()
+    sums = chosen.new_zeros(len(counts), hidden.shape[1]).index_add_(0, text, chosen)
+    return sums / torch.from_numpy(counts).to(hidden.device, torch.float32)[:, None]
 
 
 def sparse_rows(cells: np.ndarray, weights: np.ndarray, texts: int, vocabulary_size: int) -> SparseMatrix:

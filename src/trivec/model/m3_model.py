@@ -1,13 +1,14 @@
-"""The library's own interface: a loaded BGE-M3-shaped model that turns texts into vectors and scores pairs of texts.
+"""A loaded BGE-M3-shaped model that turns texts into vectors and scores pairs of texts.
 
-Joins checkpoint, tokenizer, engine and the encoding path; computes nothing itself.
+Joins checkpoint, tokenizer, engine and the encoding path; computes nothing itself. What `remote.RemoteModel` does
+otherwise, as a server does the work, is methods of their own here.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Generator, Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -26,11 +27,12 @@ from trivec.engines import Engine, Heads
 from trivec.engines.precisions import PRECISION_CHOICES
 from trivec.engines.selection import choose_engine, load_engine
 from trivec.errors import MissingHeadError, TrivecError
-from trivec.support.arguments import checked_pairs, checked_texts, switch, whole_number
+from trivec.support.addresses import is_url
+from trivec.support.arguments import checked_pairs, checked_texts, checked_weights, switch, whole_number
 from trivec.support.forks import PerProcess, no_fork_meanwhile, refuse_in_child
 from trivec.support.handles import LoadArguments, loaded_again
 from trivec.vectors.embeddings import FloatArray, M3Embedding, M3Embeddings, asked_for
-from trivec.vectors.scoring import colbert_score, combined_scores, dense_score, lexical_score
+from trivec.vectors.scoring import PairScores, colbert_score, dense_score, in_five_modes, lexical_score, pair_scores
 from trivec.vectors.sparse import SparseMatrix, weights_by_id
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class M3Model:
     """A BGE-M3-shaped model, ready to encode. Make one with `M3Model.load`; safe to use from several threads.
 
     Attributes:
-        name: What it was loaded as: a folder or hub id.
+        name: What it was loaded as: a folder, hub id or URL.
         precision: What the encoder computes in, "auto" decided.
         max_length: Most tokens of a text that are read, unless a call says otherwise.
         tokenizer: The model's tokenizer.
@@ -59,6 +61,8 @@ class M3Model:
     lexical_score = staticmethod(lexical_score)
     colbert_score = staticmethod(colbert_score)
 
+    _scheduler: Scheduler | None = None
+
     def __init__(
         self, checkpoint: Checkpoint, tokenizer: M3Tokenizer, arguments: LoadArguments, on_torch: bool
     ) -> None:
@@ -69,7 +73,6 @@ class M3Model:
         self.closed = False
         self._arguments = arguments
         self._on_torch = on_torch
-        self._scheduler: Scheduler | None = None
         engine = self._load_engine()
         self.precision = engine.precision
         # An engine whose threads come back in a child by themselves says so: its weights are then shared.
@@ -104,11 +107,16 @@ class M3Model:
         local_files_only: bool = False,
         num_threads: int | None = None,
         use_cache: bool = True,
+        api_key: str | None = None,
     ) -> M3Model:
-        """Load a model from a folder or the Hugging Face hub.
+        """Load a model from a folder or the Hugging Face hub, or use the one that a server of `trivec serve` has.
+
+        With a URL nothing is loaded here: texts are sent to the server, which gives the vectors, and decides on all
+        arguments but `max_length`.
 
         Args:
-            name_or_path: Folder in BAAI/bge-m3's layout, hub id, or "nano" for the bundled demonstration model.
+            name_or_path: Folder in BAAI/bge-m3's layout, hub id, or "nano" for the bundled demonstration model; or
+                "http://host:8080", where `trivec serve` runs.
             device: "cpu", "cuda", "cuda:1" (a number), "mps", or a list of these to split the texts among. None is the
                 CPU, or with `engine="torch"` the first GPU if there is one.
             engine: "openvino" (CPU), "native" (x86-64 CPUs, in fp32 and int8), "torch" (GPUs, extra `[cuda]`; the CPU
@@ -123,15 +131,24 @@ class M3Model:
             local_files_only: Never ask the hub.
             num_threads: Threads to compute with on the CPU, for torch those of the whole process; every core if None.
             use_cache: Keep the weights converted to bf16 or int8 on disk, so that the next load is quick.
+            api_key: The server's key, for a URL; what TRIVEC_API_KEY in the environment says if None.
 
         Raises:
             CheckpointError: The model cannot be found or a file of it is unusable.
+            ServerError: The server cannot be reached, or refuses the key.
             DeviceError: The device or precision is not to be had here.
             MissingExtraError: A GPU or `engine="torch"` is asked for, and torch is not installed.
             ValueError: An argument is out of its range.
         """
         if not isinstance(name_or_path, (str, os.PathLike)) or not os.fspath(name_or_path):
-            raise TypeError(f"model name {name_or_path!r:.60} must be a folder or a hub id")
+            raise TypeError(f"model name {name_or_path!r:.60} must be a folder, a hub id or a URL")
+        loading = (device, engine, precision, max_length, cache_dir, revision, local_files_only, num_threads, use_cache)
+        if is_url(name_or_path):
+            from trivec.model.remote import RemoteModel
+
+            return RemoteModel(LoadArguments(name_or_path, *loading, api_key))
+        if api_key is not None:
+            raise ValueError(f"api_key is for the URL of a server, which {str(name_or_path)!r:.60} is not")
         if precision not in PRECISION_CHOICES:
             raise ValueError(f"precision={precision!r} is not one of {', '.join(map(repr, PRECISION_CHOICES))}")
         if num_threads is not None:
@@ -143,7 +160,7 @@ class M3Model:
         tokenizer = M3Tokenizer(checkpoint.tokenizer_file)
         tokenizer.check_fits(checkpoint.config.vocab_size, checkpoint.config.pad_token_id)
         if max_length is not None:
-            max_length = _within("max_length", max_length, checkpoint.config.max_length)
+            max_length = within_limit("max_length", max_length, checkpoint.config.max_length)
         asked = (name_or_path, device, engine, precision, max_length, cache_dir, revision, local_files_only)
         return cls(checkpoint, tokenizer, LoadArguments(*asked, num_threads, use_cache), on_torch=kind == "torch")
 
@@ -191,7 +208,12 @@ class M3Model:
     @property
     def fusion_weights(self) -> tuple[float, float, float]:
         """Weights of dense, sparse and token-vector score in their sum: the model's own, or 1 each."""
-        return self.config.fusion_weights or (1.0, 1.0, 1.0)
+        return self.own_fusion_weights or (1.0, 1.0, 1.0)
+
+    @property
+    def own_fusion_weights(self) -> tuple[float, float, float] | None:
+        """The fusion weights that the model brings; None if it brings none."""
+        return self.config.fusion_weights
 
     @property
     def has_sparse(self) -> bool:
@@ -251,6 +273,7 @@ class M3Model:
         return_sparse: bool = True,
         return_colbert_vecs: bool = False,
         normalize: bool = True,
+        mcls: int | None = None,
         show_progress: bool = True,
     ) -> M3Embeddings[Any, Any, Any]:
         """Encode texts; the vectors come in the order of the texts and do not depend on each other.
@@ -267,6 +290,8 @@ class M3Model:
             return_sparse: Compute sparse vectors.
             return_colbert_vecs: Compute token vectors (4 KB a token at full size).
             normalize: Scale dense and token vectors to length 1.
+            mcls: Read with one more `<s>` before every so many tokens (256 in the M3 paper, which calls it MCLS) and
+                take their mean as the dense vector: for long texts, without training. None: read as BGE-M3 does.
             show_progress: Show a progress bar once the work has gone on for 5 seconds.
 
         Raises:
@@ -275,7 +300,7 @@ class M3Model:
             MissingHeadError: The checkpoint has no head for the vectors asked for.
         """
         vectors = (return_dense, return_sparse, return_colbert_vecs, normalize)
-        settings = self.encoding_settings(max_batch_tokens, max_length, *vectors, show_progress)
+        settings = self.encoding_settings(max_batch_tokens, max_length, *vectors, mcls, show_progress)
         embeddings = self._encode(texts, settings)
         warn_of_truncation(embeddings.truncated, len(embeddings), settings.max_length)
         return embeddings
@@ -328,6 +353,7 @@ class M3Model:
         return_sparse: bool = True,
         return_colbert_vecs: bool = False,
         normalize: bool = True,
+        mcls: int | None = None,
         show_progress: bool = True,
     ) -> Iterator[M3Embedding[Any, Any, Any]]:
         """Encode texts one after another out of an iterable of any length, in flat memory.
@@ -336,11 +362,10 @@ class M3Model:
         Arguments and errors are those of `encode`; the warning that counts the texts that were cut comes at the end.
         """
         vectors = (return_dense, return_sparse, return_colbert_vecs, normalize)
-        settings = self.encoding_settings(max_batch_tokens, max_length, *vectors, show_progress)
+        settings = self.encoding_settings(max_batch_tokens, max_length, *vectors, mcls, show_progress)
         checked = checked_texts(texts)
         total = len(texts) if isinstance(texts, Sized) else None
-        windows = encode_windows(checked, total, self.tokenizer, self._engine, settings)
-        return texts_of(windows, settings.max_length)
+        return texts_of(self._windows(checked, total, settings), settings.max_length)
 
     def token_weights(self, text: str) -> list[tuple[str, float]]:
         """Return the text's (token, lexical weight) pairs for people to read, heaviest first."""
@@ -373,18 +398,16 @@ class M3Model:
 
         Raises:
             TypeError: A pair is not two strings; its index is named. Or `pairs` is a table, a mapping or a bare str.
+            ValueError: `weights` are not three numbers, one is negative, or all are 0.
             MissingHeadError: The checkpoint lacks a head.
         """
         listed, one = checked_pairs(pairs)
-        both = self.encode(
-            [text for pair in listed for text in pair],
-            max_batch_tokens=max_batch_tokens,
-            max_length=max_length,
-            return_colbert_vecs=True,
-        )
-        embeddings = list(both)
-        scores = combined_scores(embeddings[::2], embeddings[1::2], self.fusion_weights if weights is None else weights)
-        return {mode: values[0] for mode, values in scores.items()} if one else scores
+        of_three = checked_weights(self.fusion_weights if weights is None else weights)
+        settings = self.encoding_settings(max_batch_tokens, max_length, return_colbert_vecs=True)
+        scores, truncated = self._pair_scores(listed, settings)
+        warn_of_truncation(truncated, 2 * len(listed), settings.max_length)
+        modes = in_five_modes(scores, of_three)
+        return {mode: values[0] for mode, values in modes.items()} if one else modes
 
     def scheduler(self, **options: Any) -> Scheduler:
         """Return a queue before this model, for programs that many ask at once; it takes over none of the model's life.
@@ -427,7 +450,7 @@ class M3Model:
         ):
             if wanted and not there:
                 raise MissingHeadError(
-                    f"{self.checkpoint.folder} has no {vectors}_linear.pt, so the model gives no {vectors} vectors: "
+                    f"{self._place} has no {vectors}_linear.pt, so the model gives no {vectors} vectors: "
                     f"pass {option}=False, or add the file from the model's repository"
                 )
 
@@ -438,7 +461,7 @@ class M3Model:
             TypeError: It is no whole number.
             ValueError: It is below 2 (`<s>` and `</s>`) or beyond the model's positions.
         """
-        return self.max_length if max_length is None else _within(name, max_length, self.checkpoint.config.max_length)
+        return self.max_length if max_length is None else within_limit(name, max_length, self._length_limit)
 
     def encoding_settings(
         self,
@@ -448,6 +471,7 @@ class M3Model:
         return_sparse: bool = True,
         return_colbert_vecs: bool = False,
         normalize: bool = True,
+        mcls: int | None = None,
         show_progress: bool = True,
     ) -> EncodingSettings:
         """Return the arguments of `encode`, which has their meaning and errors, checked."""
@@ -458,6 +482,7 @@ class M3Model:
             switch("return_sparse", return_sparse),
             switch("return_colbert_vecs", return_colbert_vecs),
             switch("normalize", normalize),
+            None if mcls is None else whole_number("mcls", mcls),
         )
         if max_batch_tokens is not None:
             max_batch_tokens = whole_number("max_batch_tokens", max_batch_tokens)
@@ -469,10 +494,37 @@ class M3Model:
         checked = list(checked_texts(texts))
         if self._scheduler is not None:
             return self._scheduler.submit(checked, settings).result()
-        windows = list(encode_windows(checked, len(checked), self.tokenizer, self._engine, settings))
+        return self._joined(list(self._windows(checked, len(checked), settings)), settings)
+
+    def _joined(self, windows: Sequence[M3Embeddings], settings: EncodingSettings) -> M3Embeddings:
+        """Return the vectors of windows, perhaps of none, as those of one."""
         if not windows:
             return empty_embeddings(settings.heads, self.dim["dense"], self.dim["sparse"])
         return join_windows(windows)
+
+    # What follows is what a model on a server does otherwise.
+
+    @property
+    def _place(self) -> str:
+        """Where the model's files are, for messages."""
+        return str(self.checkpoint.folder)
+
+    @property
+    def _length_limit(self) -> int:
+        """The largest `max_length`."""
+        return self.checkpoint.config.max_length
+
+    def _windows(
+        self, texts: Iterable[str], total: int | None, settings: EncodingSettings
+    ) -> Generator[M3Embeddings, None, None]:
+        """Encode texts, `total` of them if that is known, and yield the vectors of one window after another."""
+        return encode_windows(texts, total, self.tokenizer, self._engine, settings)
+
+    def _pair_scores(self, pairs: list[tuple[str, str]], settings: EncodingSettings) -> tuple[PairScores, int]:
+        """Return the scores of pairs, and how many of their texts were cut."""
+        embeddings = self._encode([text for pair in pairs for text in pair], settings)
+        of_texts = list(embeddings)
+        return pair_scores(of_texts[::2], of_texts[1::2]), embeddings.truncated
 
 
 def encode_without_warning(model: M3Model, texts: Iterable[str], **options: Unpack[kinds.Unknown]) -> M3Embeddings:
@@ -483,7 +535,13 @@ def encode_without_warning(model: M3Model, texts: Iterable[str], **options: Unpa
     return model._encode(texts, model.encoding_settings(**options))
 
 
-def _within(name: str, max_length: int, limit: int) -> int:
+def within_limit(name: str, max_length: int, limit: int) -> int:
+    """Return a `max_length`, which the user knows as `name`, if it lies between 2 and the model's limit.
+
+    Raises:
+        TypeError: It is no whole number.
+        ValueError: It lies elsewhere.
+    """
     max_length = whole_number(name, max_length, least=-sys.maxsize)
     if not 2 <= max_length <= limit:
         raise ValueError(f"{name}={max_length} must lie between 2 and the model's limit of {limit} tokens")
