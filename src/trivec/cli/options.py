@@ -122,21 +122,24 @@ class ModelOptions:
         """The devices that are named, None for the engine's own choice."""
         return device_names(self.device)
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The same as arguments of `M3Model.load`."""
+        return {
+            "device": self.devices,
+            "engine": self.engine,
+            "precision": self.precision,
+            "revision": self.revision,
+            "local_files_only": self.offline,
+            "num_threads": self.threads,
+            "use_cache": not self.no_cache,
+        }
+
     def load(self, name: str, max_length: int | None = None) -> M3Model:
         """Load the model of that name, to read as many tokens of a text; None: as many as it can."""
         from trivec.model import M3Model  # loads OpenVINO, which `--help` must not
 
-        return M3Model.load(
-            name,
-            device=self.devices,
-            engine=self.engine,
-            precision=self.precision,
-            max_length=max_length,
-            revision=self.revision,
-            local_files_only=self.offline,
-            num_threads=self.threads,
-            use_cache=not self.no_cache,
-        )
+        return M3Model.load(name, max_length=max_length, **self.arguments)
 
 
 def device_names(text: str | None) -> list[str] | None:

@@ -79,6 +79,19 @@ def decoded_lines(stream: BinaryIO, encoding: str | None) -> Iterator[str]:
         yield from io.TextIOWrapper(stream, encoding, newline="\n")
 
 
+def can_be_cut(stream: BinaryIO, encoding: str | None) -> bool:
+    """Whether a file can be cut behind any byte that is a line end, and each part be decoded as `encoding` alone says.
+
+    Args:
+        stream: The file, at its beginning; a `BufferedReader`. It is left behind its byte order mark.
+        encoding: As in `decode`.
+    """
+    head = cast("io.BufferedReader", stream).peek(_LONGEST_MARK)[:_LONGEST_MARK]
+    mark, found = _mark(head, encoding)
+    stream.read(len(mark))
+    return "\n".encode(found) == b"\n" and found == (encoding or "utf-8")
+
+
 def wrong_byte(text: str, encoding: str | None) -> str | None:
     """Say which byte of a decoded line was wrong; None if none was."""
     found = _escaped_byte.search(text)

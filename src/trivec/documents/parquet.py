@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from trivec.documents.records import Record, Unreadable, UnusableFileError, repeated_name
 from trivec.support.extras import require
@@ -15,12 +15,15 @@ from trivec.support.extras import require
 _ROWS_AT_ONCE = 1024
 
 
-def read_parquet(file: Path, columns: Sequence[str] | None) -> Iterator[tuple[int, Record]]:
+def read_parquet(
+    file: Path | BinaryIO, columns: Sequence[str] | None, rows: tuple[int, int] | None = None
+) -> Iterator[tuple[int, Record]]:
     """Yield each row's number, from 1, and its values by name; dates and decimals as text, as JSON has neither.
 
     Args:
-        file: The file.
+        file: The file, or a stream of it with `seek`.
         columns: The columns to read, of those there are; None: all.
+        rows: The first row to read, counted from 0, and the one to end before; None: all.
 
     Raises:
         UnusableFileError: The file is damaged, or has two columns of one name.
@@ -33,11 +36,29 @@ def read_parquet(file: Path, columns: Sequence[str] | None) -> Iterator[tuple[in
         wanted = None if columns is None else [name for name in names if name in columns]
         if not wanted or any("." in name for name in names):  # pyarrow takes a dot for a field within a column
             wanted = None
-        number = 0
-        for batch in parquet.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted):
+        number, groups = 0, None
+        if rows is not None:
+            number, groups = _groups_with(parquet.metadata, *rows)
+        for batch in parquet.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted, row_groups=groups):
+            if rows is not None:
+                skipped = min(max(rows[0] - number, 0), batch.num_rows)
+                batch = batch.slice(skipped, max(rows[1] - number - skipped, 0))  # noqa: PLW2901 - the rest of it
+                number += skipped
             for record in _records(batch):
                 number += 1
                 yield number, record
+
+
+def _groups_with(metadata: Any, start: int, stop: int) -> tuple[int, list[int]]:
+    """Return the row groups that hold some of the rows, and how many rows lie before them."""
+    before, end, groups = 0, 0, []
+    for group in range(metadata.num_row_groups):
+        begin, end = end, end + metadata.row_group(group).num_rows
+        if end <= start:
+            before = end
+        elif begin < stop:
+            groups.append(group)
+    return before, groups
 
 
 def _records(batch: Any) -> Iterator[Record]:
@@ -63,7 +84,7 @@ def _record(row: Any) -> Record:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Any]:
+def _opened(file: Path | BinaryIO) -> Iterator[Any]:
     pa, pq = require("pyarrow"), require("pyarrow.parquet")
     try:
         with pq.ParquetFile(file) as parquet:

@@ -72,8 +72,7 @@ class DocumentFiles:
     ) -> None:
         if isinstance(metadata_fields, str):
             raise TypeError(f"metadata_fields is a single str: write [{metadata_fields!r}]")
-        if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
-            raise ValueError(f"delimiter is {delimiter!r}: it must be one character, neither a quote nor a line end")
+        check_delimiter(delimiter)
         self._encoding = None if encoding is None else checked_encoding(encoding)
         self._delimiter = delimiter or ","
         self._check = check
@@ -217,6 +216,16 @@ class DocumentFiles:
         with _opened(file.path) as stream:
             delimiter = "\t" if file.suffix == ".tsv" else self._delimiter
             yield from read_csv(decoded_lines(stream, self._encoding), self._encoding, delimiter)
+
+
+def check_delimiter(delimiter: str | None) -> None:
+    """Make sure that columns of .csv files can be separated by it; None is the default.
+
+    Raises:
+        ValueError: It is not one character, or is a quote or a line end.
+    """
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise ValueError(f"delimiter is {delimiter!r}: it must be one character, neither a quote nor a line end")
 
 
 def read_documents(
