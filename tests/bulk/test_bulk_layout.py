@@ -97,8 +97,9 @@ def own_writer(tmp_path):
 
 def as_rows(table, placeholder=0):
     """The rows of an encoded table as a program hands them to pymilvus' writer."""
-    for row in table.to_pylist():
-        row |= json.loads(row.pop("metadata"))
+    for encoded_row in table.to_pylist():
+        metadata = json.loads(encoded_row.pop("metadata"))
+        row = {**encoded_row, **metadata}
         pairs = dict(zip(row["sparse"]["indices"], row["sparse"]["values"], strict=True))
         row["sparse"] = pairs or {placeholder: 1.0}
         del row["truncated"]
@@ -208,7 +209,7 @@ def test_a_row_without_the_partition_key_is_named():
         layout.to_milvus(
             encoded(["a", "b"], metadata=['{"lang": "de"}', '{"year": 1}']), partition_key=PartitionKey("lang")
         )
-    with pytest.raises(MetadataError, match="'lang', by which .* is 'de', not an integer"):
+    with pytest.raises(MetadataError, match=r"'lang', by which .* is 'de', not an integer"):
         layout.to_milvus(encoded(), partition_key=PartitionKey.parse("lang:int"))
 
 

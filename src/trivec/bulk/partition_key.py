@@ -22,6 +22,9 @@ class PartitionKey:
     name: str
     whole_numbers: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.name}:int" if self.whole_numbers else self.name
+
     @classmethod
     def parse(cls, text: str) -> PartitionKey:
         """Read "lang", or "tenant:int" for integers.

@@ -21,10 +21,14 @@ from trivec.milvus.catalog import CollectionFacts, drop_collection, list_collect
 from trivec.milvus.collection import M3Collection
 from trivec.milvus.indexing import Indexed, delete_documents, index_documents
 from trivec.milvus.model_record import ModelRecord
+from trivec.milvus.settings import DISKANN, HNSW, IVF_SQ8
 from trivec.search.fusion import RRF, Weighted
 from trivec.search.hits import Hit
 
 __all__ = [
+    "DISKANN",
+    "HNSW",
+    "IVF_SQ8",
     "RRF",
     "Added",
     "CollectionFacts",

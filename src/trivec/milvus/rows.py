@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from trivec.bulk.limits import METADATA_BYTES, Limits, check, is_blank
+from trivec.bulk.partition_key import PartitionKey
 from trivec.documents import Document, MetadataError, as_document
 from trivec.milvus import values
 from trivec.milvus.schema import FIELDS
@@ -23,18 +24,22 @@ __all__ = ["METADATA_BYTES", "Limits", "check", "checked", "id_filter", "is_blan
 _PLACEHOLDER_WEIGHT = 1.0
 
 
-def checked(documents: Iterable[Document | Mapping[str, Any] | str], limits: Limits) -> Iterator[Document]:
+def checked(
+    documents: Iterable[Document | Mapping[str, Any] | str], limits: Limits, partition_key: PartitionKey | None = None
+) -> Iterator[Document]:
     """Yield what users pass as documents as such, each checked.
 
     Raises:
         TypeError: There is a single document, not several, or one is of another type.
-        DocumentError: As `check`, or a dict is no document.
+        DocumentError: As `check`, or a dict is no document, or lacks the partition key in its metadata.
     """
     if isinstance(documents, str | Mapping):
         raise TypeError(f"documents is a single {type(documents).__name__}: give a list of documents")
     for position, item in enumerate(documents):
         document = _with_plain_metadata(as_document(item, position))
         check(document, limits)
+        if partition_key is not None:
+            partition_key.value(document.metadata, document.id)
         yield document
 
 
