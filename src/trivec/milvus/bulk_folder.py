@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from trivec.errors import CollectionMismatchError, TrivecError
 from trivec.milvus.model_record import ModelRecord
 from trivec.shards.manifest import made_otherwise, read_manifest
 from trivec.shards.places import Folder
-from trivec.shards.shard_file import DamagedFileError, made_by
+from trivec.shards.shard_file import DamagedFileError, made_by, verify
 from trivec.support.extras import require
 
 # Rows that are read, and held as Python's values, at once.
@@ -115,14 +116,12 @@ class BulkFolder:
         """
         pa, pq = require("pyarrow"), require("pyarrow.parquet")
         try:
-            with self.folder.opened(file.name) as stream:
+            with self._reading(file.name) as stream:
                 for batch in pq.ParquetFile(stream).iter_batches(_ROWS_AT_ONCE):
                     table = pa.Table.from_batches([batch])
                     yield layout.checked(layout.from_milvus(table) if file.milvus else table)
         except DocumentError as error:
             raise type(error)(f"{file.name}: {error}") from error
-        except (pa.ArrowException, MemoryError) as error:
-            raise TrivecError(f"{self.place}: {file.name} is damaged ({' '.join(str(error).split())})") from error
 
     def some_ids(self, file: BulkFile) -> list[str]:
         """Return the ids of a file's first rows that are imported; none if there are no such rows.
@@ -166,13 +165,32 @@ class BulkFolder:
         return repeated
 
     def _columns(self, file: BulkFile, names: list[str]) -> Iterator[list[list[Any]]]:
-        pa, pq = require("pyarrow"), require("pyarrow.parquet")
+        pq = require("pyarrow.parquet")
+        with self._reading(file.name) as stream:
+            for batch in pq.ParquetFile(stream).iter_batches(_ROWS_AT_ONCE, columns=names):
+                yield [batch.column(name).to_pylist() for name in names]
+
+    def verify(self, file: BulkFile) -> None:
+        """Hold a file that `trivec encode` wrote against its own checksum; others have none.
+
+        Raises:
+            TrivecError: It is damaged.
+        """
+        if self.record is not None:
+            with self._reading(file.name) as stream:
+                verify(stream)
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[Any]:
+        """Open a file; what reading it shows to be damaged is raised as such."""
+        pa = require("pyarrow")
         try:
-            with self.folder.opened(file.name) as stream:
-                for batch in pq.ParquetFile(stream).iter_batches(_ROWS_AT_ONCE, columns=names):
-                    yield [batch.column(name).to_pylist() for name in names]
-        except (pa.ArrowException, MemoryError) as error:
-            raise TrivecError(f"{self.place}: {file.name} is damaged ({' '.join(str(error).split())})") from error
+            with self.folder.opened(name) as stream:
+                yield stream
+        except (pa.ArrowException, DamagedFileError, OSError, MemoryError, OverflowError, UnicodeDecodeError) as error:
+            if getattr(error, "errno", None) is not None:  # the system's, not pyarrow's
+                raise
+            raise TrivecError(f"{self.place}: {name} is damaged ({' '.join(str(error).split())})") from error
 
     def noted(self, token: str) -> Note:
         """Return what is noted for the collection with this token.
@@ -204,24 +222,21 @@ class BulkFolder:
             ) from error
 
     def _looked_at(self, name: str, manifest: Any) -> BulkFile:
-        pa, pq = require("pyarrow"), require("pyarrow.parquet")
-        try:
-            with self.folder.opened(name) as stream:
-                if manifest is not None and (other := made_otherwise(made_by(stream), manifest)):
-                    raise CollectionMismatchError(f"{self.place}: {name} is of another model: {'; '.join(other)}")
-                size = stream.seek(0, 2)
-                stream.seek(0)
-                parquet = pq.ParquetFile(stream)
-                schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
-                if missing := layout.missing_columns(schema):
-                    raise TrivecError(
-                        f"{self.place}: {name} has no column {missing[0]!r}: encode again with dense and sparse vectors"
-                    )
-                milvus = layout.is_milvus_layout(schema)
-                if rows:
-                    self._compare_sizes(name, parquet, milvus)
-        except (pa.ArrowException, DamagedFileError, MemoryError) as error:
-            raise TrivecError(f"{self.place}: {name} is no readable Parquet file ({error})") from error
+        pq = require("pyarrow.parquet")
+        with self._reading(name) as stream:
+            if manifest is not None and (other := made_otherwise(made_by(stream), manifest)):
+                raise CollectionMismatchError(f"{self.place}: {name} is of another model: {'; '.join(other)}")
+            size = stream.seek(0, 2)
+            stream.seek(0)
+            parquet = pq.ParquetFile(stream)
+            schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
+            if missing := layout.missing_columns(schema):
+                raise TrivecError(
+                    f"{self.place}: {name} has no column {missing[0]!r}: encode again with dense and sparse vectors"
+                )
+            milvus = layout.is_milvus_layout(schema)
+            if rows:
+                self._compare_sizes(name, parquet, milvus)
         return BulkFile(name, rows, f"{size} bytes, {rows} rows", milvus, tuple(schema.names))
 
     def _compare_sizes(self, name: str, parquet: Any, milvus: bool) -> None:

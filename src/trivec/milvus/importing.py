@@ -166,6 +166,7 @@ def _into_lite(
             if note.done.get(file.name) == file.mark:
                 progress.update(file.rows)
                 continue
+            folder.verify(file)
             for part in folder.tables(file):
                 if direct is not None:
                     direct.load(part)

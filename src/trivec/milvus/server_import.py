@@ -190,6 +190,7 @@ class ServerImport:
         """Return the path by which the server reads a file, after copying it into the bucket if there is one."""
         if self._bucket is None:
             return self._path(file.name)
+        self._folder.verify(file)
         with self._bucket.writing(file.name) as target:
             if self._readable(file):
                 with self._folder.folder.opened(file.name) as source:
