@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from trivec.cli import options, reporting
+from trivec.cli.encode_folder import FolderOptions, check_folders, encode_into_folder, is_folder
 from trivec.cli.sources import open_sources
 from trivec.errors import TrivecError
 
@@ -22,10 +23,23 @@ if TYPE_CHECKING:
 
 @options.grouped
 def encode(
-    paths: options.Paths,
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files (.txt .md .html .jsonl .csv .tsv .parquet), folders of such files, or - for lines of stdin; "
+            "into a folder, URIs such as s3://bucket/key too.",
+            show_default=False,
+        ),
+    ],
     *,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File to write: .npz or .parquet.", show_default=False)
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="File to write, .npz or .parquet, or a folder of Parquet files: notes/, s3://bucket/notes.",
+            show_default=False,
+        ),
     ] = None,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Print JSON lines instead.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists, without asking.")] = False,
@@ -40,6 +54,7 @@ def encode(
     max_batch_tokens: options.MaxBatchTokens = None,
     model: options.Model = options.DEFAULT_MODEL,
     model_options: options.ModelOptions,
+    folder_options: FolderOptions,
 ) -> None:
     """Encode documents, one vector of each kind for a document, and write them to a file or as JSON lines.
 
@@ -48,6 +63,10 @@ def encode(
     sparse_indices, sparse_values, colbert_vecs; it is written in flat memory. The file appears once it is complete.
     JSON lines have the same names. All files are looked through before the model is loaded.
 
+    A folder ([bold]--out notes/[/]) is for what takes long: its files hold at most so many documents each, appear one
+    after another, and are left as they are by the same command run again, which goes on where the last one ended,
+    however it ended. Run it several times at once, on any machines that share the folder, and they share the work.
+
     [dim]Examples:[/]
 
     trivec encode notes/ --out notes.npz
@@ -55,14 +74,34 @@ def encode(
     trivec encode corpus.jsonl --text-field body --out corpus.parquet --no-sparse
 
     cat lines.txt | trivec encode - --jsonl
+
+    trivec encode corpus.jsonl --out vectors/ --token-vectors int8
+
+    trivec encode --check vectors/
+
+    trivec encode s3://bucket/corpus --out s3://bucket/vectors --ray auto --workers 8
     """
+    if folder_options.check:
+        check_folders(paths)
+        return
+    folder_options.require_folder(out)
+    if out is not None and is_folder(out):
+        if jsonl:
+            raise typer.BadParameter("say where to write: either --out FOLDER/ or --jsonl")
+        vectors_asked = {"dense": dense, "sparse": sparse, "token_vectors": folder_options.form(colbert)}
+        limits = {"mcls": mcls, "max_length": max_length, "max_batch_tokens": max_batch_tokens}
+        encode_into_folder(paths, out, model, vectors_asked | limits, source_options, model_options, folder_options)
+        return
     if not (dense or sparse or colbert):
         raise typer.BadParameter("nothing to compute: leave out --no-dense or --no-sparse, or add --colbert")
     if (out is None) is not jsonl:
         raise typer.BadParameter("say where to write: either --out FILE or --jsonl")
-    if out is not None:
-        _check(out, force)
-    sources = open_sources(paths, source_options, metadata_fields=[], skipped_beside=out or Path("stdout"))
+    file = None if out is None else Path(out)
+    if file is not None:
+        _check(file, force)
+    sources = open_sources(
+        [Path(path) for path in paths], source_options, metadata_fields=[], skipped_beside=file or Path("stdout")
+    )
     texts = _Texts(sources) if sources.total is None else _CountedTexts(sources, sources.total)
     with model_options.load(model) as loaded:
         options.require_head(loaded.has_sparse or not sparse, model, "sparse", "add --no-sparse")
@@ -80,13 +119,13 @@ def encode(
             return_colbert_vecs=colbert,
             mcls=mcls,
             # On a terminal, lines of vectors and a bar would be one muddle.
-            show_progress=reporting.stderr.is_terminal and (out is not None or not sys.stdout.isatty()),
+            show_progress=reporting.stderr.is_terminal and (file is not None or not sys.stdout.isatty()),
         )
         asked_for = {"dense": dense, "sparse": sparse, "colbert_vecs": colbert}
         dims = {name: loaded.dim[name] for name, wanted in asked_for.items() if wanted}
         # Closed first of all, whatever ends the writing: the progress bar is then left on a line of its own.
         with closing(cast("Generator[M3Embedding, None, None]", vectors)):
-            _write(out, ((texts.ids.popleft(), embedding) for embedding in vectors), dims, sources.total)
+            _write(file, ((texts.ids.popleft(), embedding) for embedding in vectors), dims, sources.total)
 
 
 class _Texts:

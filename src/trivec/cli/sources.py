@@ -104,7 +104,7 @@ def open_sources(
             id_field=options.id_field,
             metadata_fields=metadata_fields,
             encoding=options.encoding,
-            delimiter=_DELIMITERS.get(options.delimiter or "", options.delimiter),
+            delimiter=delimiter_of(options),
             base=base,
             check=check,
         )
@@ -117,5 +117,6 @@ def open_sources(
         raise DocumentError(f"{error}{others}; --on-error skip leaves bad records out and lists them") from error
 
 
-# A tab is hard to type.
-_DELIMITERS = {"\\t": "\t", "tab": "\t"}
+def delimiter_of(options: SourceOptions) -> str | None:
+    """Return what separates columns, None for the default; a tab, which is hard to type, has a name."""
+    return {"\\t": "\t", "tab": "\t"}.get(options.delimiter or "", options.delimiter)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -57,6 +58,7 @@ class Encoder:
         dense: Add dense vectors.
         sparse: Add sparse vectors.
         token_vectors: Add token vectors, as "fp16" or "int8".
+        mcls: As `M3Model.encode`.
         max_length: Most tokens of a text that are read; the model's own limit if None.
         max_batch_tokens: As `M3Model.encode`.
         load_options: Further arguments of `M3Model.load`: device, engine, precision, num_threads, ...
@@ -74,6 +76,7 @@ class Encoder:
         dense: bool = True,
         sparse: bool = True,
         token_vectors: TokenForm | None = None,
+        mcls: int | None = None,
         max_length: int | None = None,
         max_batch_tokens: int | None = None,
         **load_options: Any,
@@ -81,7 +84,7 @@ class Encoder:
         if token_vectors is not None:
             check_form(token_vectors)
         self.text_column = text_column
-        self.vectors = Vectors(switch("dense", dense), switch("sparse", sparse), token_vectors)
+        self.vectors = Vectors(switch("dense", dense), switch("sparse", sparse), token_vectors, mcls)
         if not (dense or sparse or token_vectors):
             raise ValueError("nothing to compute: set dense, sparse or token_vectors")
         self.max_batch_tokens = max_batch_tokens
@@ -89,6 +92,12 @@ class Encoder:
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "model"}
+
+    def with_threads(self, threads: int | None) -> Encoder:
+        """Return the same, to compute with so many threads."""
+        other = copy(self)
+        other._arguments = replace(self._arguments, num_threads=threads)
+        return other
 
     @cached_property
     def model(self) -> M3Model:
@@ -170,6 +179,7 @@ class Encoder:
             return_dense=self.vectors.dense,
             return_sparse=self.vectors.sparse,
             return_colbert_vecs=self.vectors.token_vectors is not None,
+            mcls=self.vectors.mcls,
             show_progress=False,
         )
         return vector_arrays(embeddings, self.vectors, self.model.dim)
@@ -185,6 +195,7 @@ def _load_arguments(model: str | Path, max_length: int | None, options: dict[str
         "local_files_only": False,
         "num_threads": None,
         "use_cache": True,
+        "api_key": None,
     }
     if unknown := sorted(options.keys() - defaults):
         raise TypeError(f"Encoder takes no argument {unknown[0]!r}: of M3Model.load it takes {', '.join(defaults)}")

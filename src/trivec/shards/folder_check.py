@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from trivec.documents.finding import SKIPPED
-from trivec.shards.manifest import MANIFEST, PLAN, Manifest, ManifestError, made_otherwise, read_manifest
+from trivec.shards.manifest import MANIFEST, Manifest, ManifestError, made_otherwise, read_manifest
 from trivec.shards.places import Folder
 from trivec.shards.shard_file import DamagedFileError, made_by, verify
 
@@ -64,9 +63,8 @@ def check_folder(folder: Folder, progress: Callable[[str], object] = lambda _: N
         if finding is not None:
             yield finding
         progress(shard.name)
-    known = {shard.name for shard in plan.shards}
-    known |= {MANIFEST, PLAN, *(f"{name}{SKIPPED}" for name in known)}
-    yield from (Finding(name, "not of this folder") for name in sorted(there - known) if not name.startswith("."))
+    others = there - {shard.name for shard in plan.shards}
+    yield from (Finding(name, "not of this folder") for name in sorted(others) if not name.startswith(("_", ".")))
 
 
 def _finding(folder: Folder, name: str, manifest: Manifest) -> Finding | None:

@@ -16,7 +16,8 @@ from trivec.shards.passages import Reading
 from trivec.shards.places import Folder
 from trivec.shards.plan import Plan, plan_bytes, plan_of
 
-MANIFEST, PLAN = "manifest.json", "plan.jsonl"
+# Readers of whole folders (pyarrow, Spark, DuckDB, Ray) leave out what begins with an underscore or a dot.
+MANIFEST, PLAN = "_manifest.json", "_plan.jsonl"
 _FORMAT = 1
 
 

@@ -95,12 +95,13 @@ class Folder:
         place: A path or URI; it is made by the first file.
 
     Attributes:
+        place: Its whole path, or its URI.
         local: The folder as a path, where it is of this machine; None elsewhere.
     """
 
     def __init__(self, place: str) -> None:
-        self.place = place
-        self.local = None if is_uri(place) else Path(place)
+        self.local = None if is_uri(place) else Path(place).absolute()
+        self.place = place if self.local is None else str(self.local)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"place": self.place, "local": self.local}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,7 @@ from trivec.documents import BadRecord, DocumentError
 from trivec.documents.bad_records import all_in_one
 from trivec.documents.finding import SKIPPED
 from trivec.shards.claims import Claims
-from trivec.shards.columns import input_schema
+from trivec.shards.columns import input_schema, packed, packed_schema
 from trivec.shards.encoder import Encoder, ModelIdentity
 from trivec.shards.manifest import (
     MANIFEST,
@@ -55,21 +55,28 @@ class Outcome:
     found: bool = False
 
 
+def skipped_listing(shard: Shard) -> str:
+    """The name of the file that lists the bad records of a shard which were left out."""
+    return f"_{shard.name.removesuffix('.parquet')}{SKIPPED}"
+
+
 class Job:
-    """A folder that was begun, with all that it takes to encode any of its shards, in this process or another: pickles.
+    """A folder that was begun, with all that it takes to encode any of its shards.
 
     Attributes:
         folder: Where the files go.
         plan: All shards.
         manifest: What the folder was begun with.
+        encoder: Computes the vectors.
+        skip: Whether bad records are left out and listed.
     """
 
     def __init__(self, folder: Folder, encoder: Encoder, manifest: Manifest, plan: Plan, skip: bool) -> None:
         self.folder = folder
         self.plan = plan
         self.manifest = manifest
-        self._encoder = encoder
-        self._skip = skip
+        self.encoder = encoder
+        self.skip = skip
 
     def encode(self, shard: Shard, progress: Callable[[int], object] = lambda _: None) -> Outcome:
         """Encode a shard, unless its file is there.
@@ -95,7 +102,7 @@ class Job:
 
         def note(record: BadRecord) -> None:
             bad.append(record)
-            if not self._skip and len(bad) >= _FAULTS_ENOUGH:
+            if not self.skip and len(bad) >= _FAULTS_ENOUGH:
                 raise all_in_one(bad, True)
 
         documents = documents_of(shard.pieces, self.plan.files, self.manifest.reading, note)
@@ -104,22 +111,22 @@ class Job:
             stream = stack.enter_context(self.folder.writing(shard.name))
             writer = stack.enter_context(ShardWriter(stream, schema, self.manifest.made_by()))
             for table in tables_of(documents, self.manifest.vectors.token_vectors is not None):
-                encoded = self._encoder(table)
-                writer.write(encoded)
+                encoded = self.encoder(table)
+                writer.write(packed(encoded))
                 truncated += int(encoded.column("truncated").to_numpy().sum())
                 progress(encoded.num_rows)
-            if bad and not self._skip:
+            if bad and not self.skip:
                 raise all_in_one(bad, False)
             if bad:  # before the shard's own file appears
-                with self.folder.writing(f"{shard.name}{SKIPPED}") as listing:
+                with self.folder.writing(skipped_listing(shard)) as listing:
                     listing.write("".join(f"{record.as_json()}\n" for record in bad).encode())
         return Outcome(shard.name, writer.rows, truncated, len(bad))
 
     @cached_property
     def _schema(self) -> Any:
         """The columns of every file; the model that gives them is seen to be the folder's."""
-        _refuse(self.folder, self.manifest, self.manifest.of_model(self._encoder.identity()))
-        return self._encoder.schema(input_schema())
+        _refuse(self.folder, self.manifest, self.manifest.of_model(self.encoder.identity()))
+        return packed_schema(self.encoder.schema(input_schema()))
 
 
 def begin(
@@ -170,6 +177,19 @@ def begin(
         return Job(folder, encoder, manifest, plan, skip)
 
 
+def resumed(folder: Folder, encoder: Encoder, *, skip: bool = False) -> Job:
+    """Return the job of a folder that was begun, wherever that was.
+
+    Raises:
+        ManifestError: It was not begun, or its manifest or plan is damaged.
+        OSError: It cannot be read.
+    """
+    begun = read_manifest(folder)
+    if begun is None:
+        raise ManifestError(f"{folder.place} holds no {MANIFEST}: does every machine reach that place?")
+    return Job(folder, encoder, *begun, skip)
+
+
 def missing(job: Job, part: tuple[int, int] = (1, 1)) -> list[int]:
     """Return the numbers of the shards whose file is not there.
 
@@ -192,7 +212,7 @@ def encode_here(
     *,
     progress: Callable[[int], object] = lambda _: None,
     waiting: Callable[[int], object] = lambda _: None,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Encode shards in this process, one after another; those that other processes have come last, if they still lack.
 
     Args:
