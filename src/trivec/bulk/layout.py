@@ -19,6 +19,7 @@ The functions are pure; they know nothing of files, models or connections.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,31 @@ _PLACEHOLDER_WEIGHT = 1.0
 
 # Parquet's compression of the columns that are text; vectors do not get smaller.
 COMPRESSED = ("id", "text", "sparse", META)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """In which columns encoded tables are written.
+
+    Attributes:
+        for_milvus: Whether in Milvus' layout, with both dense and sparse vectors; else in trivec's own.
+        partition_key: The field of metadata that gets a column of its own there, as `PartitionKey.parse` reads it.
+    """
+
+    for_milvus: bool = False
+    partition_key: str | None = None
+
+    def schema(self, *, token_vectors: bool) -> Any:
+        """Return the Arrow schema of `of`'s tables in Milvus' layout."""
+        return milvus_schema(token_vectors=token_vectors, partition_key=self._key)
+
+    def of(self, table: Any) -> Any:
+        """Return an encoded table in Milvus' layout; raises as `to_milvus`."""
+        return to_milvus(table, partition_key=self._key)
+
+    @property
+    def _key(self) -> PartitionKey | None:
+        return None if self.partition_key is None else PartitionKey.parse(self.partition_key)
 
 
 def is_milvus_layout(schema: Any) -> bool:

@@ -22,6 +22,7 @@ from trivec.bulk.limits import is_blank
 from trivec.documents import DocumentError
 from trivec.errors import CollectionMismatchError, TrivecError
 from trivec.milvus.model_record import ModelRecord
+from trivec.shards.columns import unpacked
 from trivec.shards.manifest import made_otherwise, read_manifest
 from trivec.shards.places import Folder
 from trivec.shards.shard_file import DamagedFileError, made_by, verify
@@ -119,7 +120,7 @@ class BulkFolder:
             with self._reading(file.name) as stream:
                 for batch in pq.ParquetFile(stream).iter_batches(_ROWS_AT_ONCE):
                     table = pa.Table.from_batches([batch])
-                    yield layout.checked(layout.from_milvus(table) if file.milvus else table)
+                    yield layout.checked(layout.from_milvus(table) if file.milvus else unpacked(table))
         except DocumentError as error:
             raise type(error)(f"{file.name}: {error}") from error
 

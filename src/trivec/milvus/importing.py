@@ -106,7 +106,9 @@ def import_folder(
     found = BulkFolder(str(folder))
     record = found.record or model
     if record is None:
-        raise TrivecError(f"{found.place} does not say which model its vectors are of: name it (model)")
+        raise TrivecError(
+            f"{found.place} does not say which model its vectors are of: name it, with model= (trivec import --model)"
+        )
     if found.record is not None and model is not None and model.fingerprint != found.record.fingerprint:
         raise CollectionMismatchError(
             f"the vectors in {found.place} are those of the model {found.record}, not of {model}"

@@ -223,8 +223,8 @@ class ServerImport:
         if other := next((file for file in files if not self._readable(file)), None):
             raise TrivecError(
                 f"{self._folder.place}: a Milvus server cannot read the columns of {other.name} into this collection: "
-                "name the bucket that it reads from (bucket), and files are converted on the way there; or encode with "
-                "--for-milvus"
+                "name the bucket that it reads from, with bucket= (trivec import --bucket), and files are converted on "
+                "the way there; or encode with --for-milvus"
             )
 
     def _refuse_changed(self) -> None:
