@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trivec.embedding_function import BGEM3EmbeddingFunction
+    from trivec.flag_model import BGEM3FlagModel
     from trivec.model import M3Model
     from trivec.model.async_model import AsyncM3Model
     from trivec.vectors.embeddings import M3Embedding, M3Embeddings
@@ -19,12 +20,21 @@ __version__ = "0.1.0"
 _HOME = {
     "AsyncM3Model": "trivec.model.async_model",
     "BGEM3EmbeddingFunction": "trivec.embedding_function",
+    "BGEM3FlagModel": "trivec.flag_model",
     "M3Embedding": "trivec.vectors.embeddings",
     "M3Embeddings": "trivec.vectors.embeddings",
     "M3Model": "trivec.model",
 }
 
-__all__ = ["AsyncM3Model", "BGEM3EmbeddingFunction", "M3Embedding", "M3Embeddings", "M3Model", "__version__"]
+__all__ = [
+    "AsyncM3Model",
+    "BGEM3EmbeddingFunction",
+    "BGEM3FlagModel",
+    "M3Embedding",
+    "M3Embeddings",
+    "M3Model",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -54,6 +54,12 @@ def choose_engine(engine: str, device: str | Sequence[str] | None) -> tuple[str,
     return "torch", [str(resolve_device(name)) for name in names or devices_there()[:1]]
 
 
+def reduced_precision(engine: str, device: str | Sequence[str] | None) -> str:
+    """Return what `use_fp16=True` stands for: float16 where a device is not the CPU, there the fastest there is."""
+    _, devices = choose_engine(engine, device)
+    return "fp16" if set(devices) != {"cpu"} else "auto"
+
+
 def load_engine(
     checkpoint: Checkpoint,
     tokenizer: M3Tokenizer,
