@@ -155,7 +155,7 @@ def test_a_dropped_collection_gets_everything_again(load, tmp_path, encoded):
     load(folder)
     with M3Collection("c", uri=tmp_path / "m.db") as collection:
         collection.client.drop_collection("c")
-    assert (load(folder).files, len(list(folder.glob(".imported-*")))) == (3, 2)
+    assert (load(folder).files, len(list(folder.glob(".imported-*.json")))) == (3, 2)
 
 
 @pytest.mark.parametrize("milvus", [True, False])

@@ -223,6 +223,21 @@ def test_a_file_that_changed_after_it_was_imported(load, tmp_path, encoded):
         load(folder)
 
 
+def test_one_process_imports_a_folder_at_a_time(server, load, tmp_path, encoded):
+    folder = write(tmp_path / "files", encoded)
+    load(folder)
+    (lock,) = folder.glob(".imported-*.lock")
+    code = (
+        f"import fcntl; file = open({str(lock)!r}, 'r+'); fcntl.lockf(file, fcntl.LOCK_EX); print(flush=True); input()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(TrivecError, match="is being imported into this collection by another process"):
+            load(folder)
+        other.kill()
+    assert load(folder).found == 4
+
+
 def test_a_collection_that_was_dropped_gets_everything_again(server, load, tmp_path, encoded):
     folder = write(tmp_path / "files", encoded)
     load(folder)

@@ -7,8 +7,10 @@ that `trivec encode` makes, and takes any other with files in one of the two lay
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -21,6 +23,7 @@ from trivec.bulk import layout
 from trivec.bulk.limits import is_blank
 from trivec.documents import DocumentError
 from trivec.errors import CollectionMismatchError, TrivecError
+from trivec.milvus.connection import without_credentials
 from trivec.milvus.model_record import ModelRecord
 from trivec.shards.columns import unpacked
 from trivec.shards.manifest import made_otherwise, read_manifest
@@ -28,10 +31,16 @@ from trivec.shards.places import Folder
 from trivec.shards.shard_file import DamagedFileError, made_by, verify
 from trivec.support.extras import require
 
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
 # Rows that are read, and held as Python's values, at once.
 _ROWS_AT_ONCE = 8192
 # Ids by which it is seen whether a collection holds a file's rows.
 _IDS_TO_LOOK_FOR = 20
+_NOTE = ".imported-"
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,7 @@ class BulkFolder:
         place: A path or URI.
 
     Attributes:
+        place: The same without credentials, for messages.
         files: Its files, by name.
         missing: How many more files it will have when all of it is encoded.
         record: The model that its vectors are of; None where nothing says so.
@@ -85,7 +95,7 @@ class BulkFolder:
     """
 
     def __init__(self, place: str) -> None:
-        self.place = place
+        self.place = without_credentials(place)
         self.folder = Folder(place)
         found = read_manifest(self.folder)
         names = self.folder.names()
@@ -99,7 +109,7 @@ class BulkFolder:
             wanted = [shard.name for shard in plan.shards if shard.name in names]
             self.missing = len(plan.shards) - len(wanted)
         if not wanted:
-            raise TrivecError(f"{place} holds no encoded files: make them with `trivec encode ... --out {place}`")
+            raise TrivecError(f"{self.place} holds no encoded files: make them with `trivec encode ... --out FOLDER/`")
         self.dense_dim = 0
         self.files = tuple(self._looked_at(name, None if found is None else found[0]) for name in wanted)
 
@@ -193,6 +203,32 @@ class BulkFolder:
                 raise
             raise TrivecError(f"{self.place}: {name} is damaged ({' '.join(str(error).split())})") from error
 
+    @contextmanager
+    def claimed(self, token: str) -> Iterator[None]:
+        """Have the import into the collection with this token to oneself, where the folder's file system has locks.
+
+        Raises:
+            TrivecError: Another process imports the folder into it, or the folder cannot be written to.
+        """
+        if self.folder.local is None or fcntl is None:
+            yield
+            return
+        try:
+            lock = os.open(self.folder.local / f"{_NOTE}{token}.lock", os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise self._read_only(error) from error
+        try:
+            try:
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:  # but for these two, the file system has no locks
+                if error.errno in (errno.EACCES, errno.EAGAIN):
+                    raise TrivecError(
+                        f"{self.place} is being imported into this collection by another process"
+                    ) from error
+            yield
+        finally:
+            os.close(lock)
+
     def noted(self, token: str) -> Note:
         """Return what is noted for the collection with this token.
 
@@ -218,9 +254,11 @@ class BulkFolder:
             with self.folder.writing(_note_name(token)) as stream:
                 stream.write(json.dumps(asdict(note)).encode())
         except OSError as error:
-            raise TrivecError(
-                f"{self.place} cannot be written to ({error.strerror or error}): what was imported is noted there"
-            ) from error
+            raise self._read_only(error) from error
+
+    def _read_only(self, error: OSError) -> TrivecError:
+        reason = error.strerror or error
+        return TrivecError(f"{self.place} cannot be written to ({reason}): what was imported is noted there")
 
     def _looked_at(self, name: str, manifest: Any) -> BulkFile:
         pq = require("pyarrow.parquet")
@@ -258,7 +296,7 @@ def _digest(identifier: object) -> int:
 
 
 def _note_name(token: str) -> str:
-    return f".imported-{token}.json"
+    return f"{_NOTE}{token}.json"
 
 
 def _name(model: str) -> str:

@@ -119,11 +119,12 @@ def import_folder(
     table = Table(collection, str(uri), token, db_name, seconds, found.dense_dim, settings)
     try:
         known_as = _meet(table, record, found.dense_dim)
-        note = found.noted(known_as)
-        if api is None:
-            files, rows, before = _into_lite(table, found, note, known_as, str(uri), show_progress)
-        else:
-            files, rows, before = ServerImport(table, api, found, note, known_as, bucket).run(show_progress)
+        with found.claimed(known_as):
+            note = found.noted(known_as)
+            if api is None:
+                files, rows, before = _into_lite(table, found, note, known_as, str(uri), show_progress)
+            else:
+                files, rows, before = ServerImport(table, api, found, note, known_as, bucket).run(show_progress)
         return Imported(files, rows, before, found.missing, table.count())
     finally:
         table.close()

@@ -55,7 +55,7 @@ class ServerImport:
         self._folder = folder
         self._note = note
         self._token = token
-        self._place = folder.place if bucket is None else f"{bucket.rstrip('/')}/{token}"
+        self._place = folder.folder.place if bucket is None else f"{bucket.rstrip('/')}/{token}"
         self._bucket = None if bucket is None else Folder(self._place)
         self._files = {file.name: file for file in folder.files}
         self._failures: list[str] = []
