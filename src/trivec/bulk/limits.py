@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ def is_blank(text: str) -> bool:
     return all(unicodedata.category(character)[0] in "CZ" for character in text)
 
 
-def check(document: Document, limits: Limits) -> None:
+def check(document: Document, limits: Limits, fields: Collection[str] = FIELD_NAMES) -> None:
     """Refuse a document that Milvus cannot store whole.
 
     Raises:
@@ -63,7 +63,7 @@ def check(document: Document, limits: Limits) -> None:
             raise MetadataError(
                 f"{name}: its metadata has the key {key!r:.60} ({type(key).__name__}): the name of a field is a str"
             )
-        if key in FIELD_NAMES or key == "$meta":
+        if key in fields or key == "$meta":
             raise MetadataError(f"{name}: its metadata cannot be called {key!r}: rename or leave out that key")
         try:
             length += len(json.dumps({key: value}, ensure_ascii=False, allow_nan=False).encode())

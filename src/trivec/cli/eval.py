@@ -12,6 +12,7 @@ import typer
 from trivec.cli import options, reporting
 from trivec.search.modes import EVALUATED_MODES, EvaluatedMode
 from trivec.support.addresses import is_url
+from trivec.vectors.token_forms import TokenForm
 
 if TYPE_CHECKING:
     from trivec.evaluation import EvaluationReport, RetrievalDataset
@@ -71,6 +72,20 @@ def evaluate(
             rich_help_panel="Fusion",
         ),
     ] = None,
+    milvus: Annotated[
+        TokenForm | None,
+        typer.Option(
+            help="Search by multi and all through Milvus Lite too, which keeps token vectors so.",
+            show_default=False,
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
+    pool: Annotated[
+        int,
+        typer.Option(
+            min=1, max=4, help="How many token vectors become one there, on average.", rich_help_panel=_SEARCH
+        ),
+    ] = 1,
     tune_fusion: Annotated[
         list[Path] | None,
         typer.Option(
@@ -144,11 +159,15 @@ def evaluate(
     trivec eval my-model test.jsonl --mode dense --mode all --baseline dense
 
     trivec eval my-model test.jsonl --tune-fusion dev.jsonl --save-fusion
+
+    trivec eval my-model test.jsonl --milvus int8 --pool 2
     """
     # What can be wrong with the arguments is found before the model is loaded.
     _check_fusion_options(model, weights is not None, bool(tune_fusion), save_fusion)
     fusion = None if weights is None else _weights(weights)
     _check_baseline(mode, baseline)
+    if pool > 1 and milvus is None:
+        raise typer.BadParameter("--pool pools token vectors that Milvus keeps: give --milvus fp16 or int8 too")
     _check_folders({"--json": json_file, "--markdown": markdown, "--chart": chart})
     from trivec import evaluation
     from trivec.evaluation.chart import check_chart_path
@@ -177,7 +196,10 @@ def evaluate(
             evaluation.store_fusion_weights(model, fusion)
         modes = None if mode is None else [one.value for one in mode]
         tested = None if baseline is None else baseline.value
-        report = evaluation.evaluate(loaded, held_out, settings, modes=modes, fusion_weights=fusion, baseline=tested)
+        through = None if milvus is None else evaluation.ThroughMilvus(milvus, pool)
+        report = evaluation.evaluate(
+            loaded, held_out, settings, modes=modes, fusion_weights=fusion, baseline=tested, milvus=through
+        )
     _show(report)
     if json_file is not None:
         report.write_json(json_file)

@@ -73,6 +73,8 @@ def search(
     trivec search "Turing" --mode sparse --filter 'year < 1950 and lang == "en"' --limit 3
 
     trivec search "where was Turing born?" --rerank colbert --json | jq '.hits[0].text'
+
+    trivec search "where was Turing born?" --mode all --collection notes
     """
     if candidates is not None and candidates < offset + limit:
         raise typer.BadParameter(f"--candidates {candidates} is below --offset {offset} plus --limit {limit}")
@@ -80,6 +82,8 @@ def search(
         raise typer.BadParameter("the query is empty")
     if ranker is not None and mode != "hybrid":
         raise typer.BadParameter(f"--ranker joins the two rankings of --mode hybrid, not of --mode {mode}")
+    if rerank is not None and mode in ("multi", "all"):
+        raise typer.BadParameter(f"--mode {mode} ranks by token vectors already: leave out --rerank")
     weights = {"dense": dense_weight, "sparse": sparse_weight}
     given = {name: weight for name, weight in weights.items() if weight is not None}
     if given and ranker != "weighted":
@@ -99,8 +103,10 @@ def search(
         model = model or (recorded.name if recorded else options.DEFAULT_MODEL)
         loaded = stack.enter_context(model_options.load(model))
         opened.use_model(loaded)
-        options.require_head(loaded.has_sparse or mode == "dense", model, "sparse", "use --mode dense")
-        options.require_head(loaded.has_colbert or rerank is None, model, "colbert", "leave out --rerank")
+        options.require_head(loaded.has_sparse or mode in ("dense", "multi"), model, "sparse", "use --mode dense")
+        by_tokens = mode in ("multi", "all")
+        remedy = "use --mode dense" if by_tokens else "leave out --rerank"
+        options.require_head(loaded.has_colbert or not (by_tokens or rerank), model, "colbert", remedy)
         hits = opened.search(
             query,
             mode,

@@ -6,15 +6,17 @@ This module knows nothing about connections or searching.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from trivec.bulk.limits import METADATA_BYTES, Limits, check, is_blank
 from trivec.bulk.partition_key import PartitionKey
 from trivec.documents import Document, MetadataError, as_document
-from trivec.milvus import values
+from trivec.milvus import token_field, values
 from trivec.milvus.schema import FIELDS
-from trivec.vectors.embeddings import M3Embedding
+from trivec.milvus.token_field import TokenField
+from trivec.vectors.embeddings import M3Embedding, asked_for
+from trivec.vectors.pooling import pooled
 from trivec.vectors.sparse import weights_by_id
 
 # The first four are said where no pymilvus is needed.
@@ -25,9 +27,12 @@ _PLACEHOLDER_WEIGHT = 1.0
 
 
 def checked(
-    documents: Iterable[Document | Mapping[str, Any] | str], limits: Limits, partition_key: PartitionKey | None = None
+    documents: Iterable[Document | Mapping[str, Any] | str],
+    limits: Limits,
+    fields: Collection[str] = tuple(FIELDS),
+    partition_key: PartitionKey | None = None,
 ) -> Iterator[Document]:
-    """Yield what users pass as documents as such, each checked.
+    """Yield what users pass as documents as such, each checked; metadata must not be called as one of the fields is.
 
     Raises:
         TypeError: There is a single document, not several, or one is of another type.
@@ -37,7 +42,7 @@ def checked(
         raise TypeError(f"documents is a single {type(documents).__name__}: give a list of documents")
     for position, item in enumerate(documents):
         document = _with_plain_metadata(as_document(item, position))
-        check(document, limits)
+        check(document, limits, fields)
         if partition_key is not None:
             partition_key.value(document.metadata, document.id)
         yield document
@@ -60,20 +65,26 @@ def _with_plain_metadata(document: Document) -> Document:
     return Document(document.id, document.text, metadata)
 
 
-def row(document: Document, embedding: M3Embedding, unused_token_id: int) -> dict[str, Any]:
-    """Return the row of a document: its four fields and, beside them, its metadata.
+def row(
+    document: Document, embedding: M3Embedding, unused_token_id: int, tokens: TokenField | None = None
+) -> dict[str, Any]:
+    """Return the row of a document: its four fields, its token vectors if they are kept and, beside them, its metadata.
 
     Milvus Lite 3.2.2 refuses a sparse vector without entries (a server takes one since 2.4.12). A document without
     lexical weights is therefore stored with one entry at `unused_token_id`, a special token, on which no query ever has
     weight: sparse search never finds the row and dense search does, on both.
     """
     sparse = {} if embedding.sparse is None else weights_by_id(embedding.sparse)
+    kept = {}
+    if tokens is not None:
+        kept[token_field.NAME] = tokens.value(document.text, pooled(asked_for(embedding.colbert_vecs), tokens.pool))
     return {
         **document.metadata,
         "id": document.id,
         "text": document.text,
         "dense": embedding.dense,
         "sparse": sparse or {unused_token_id: _PLACEHOLDER_WEIGHT},
+        **kept,
     }
 
 

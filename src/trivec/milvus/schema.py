@@ -14,9 +14,12 @@ from pymilvus import DataType
 
 from trivec.bulk.limits import ID_BYTES, TEXT_BYTES, Limits
 from trivec.bulk.partition_key import PartitionKey
+from trivec.errors import MilvusError
+from trivec.milvus import token_field
 from trivec.milvus.settings import Settings
+from trivec.milvus.token_field import TokenField
 
-# The fields of a row; beside them stands its metadata, in the dynamic field.
+# The fields of a row; beside them stand token vectors, where they are kept, and its metadata, in the dynamic field.
 FIELDS = {
     "id": DataType.VARCHAR,
     "text": DataType.VARCHAR,
@@ -50,9 +53,10 @@ def create(
     name: str,
     dense_dim: int,
     properties: Mapping[str, str] | None = None,
+    tokens: TokenField | None = None,
     settings: Settings | None = None,
 ) -> None:
-    """Create the collection, its indexes not yet."""
+    """Create the collection, with a field for token vectors if one is given, its indexes not yet."""
     settings = settings or Settings()
     schema = client.create_schema(auto_id=False, enable_dynamic_field=True)
     parameters: dict[str, dict[str, Any]] = {
@@ -68,9 +72,19 @@ def create(
             schema.add_field(key.name, DataType.INT64, is_partition_key=True)
         else:
             schema.add_field(key.name, DataType.VARCHAR, max_length=TEXT_BYTES, is_partition_key=True)
+    if tokens is not None:
+        tokens.add_to(client, schema)
     # "Session": a client finds at once what it has added itself, without the wait that "Strong" has.
     level = settings.consistency or "Session"
     client.create_collection(name, schema=schema, consistency_level=level, properties=dict(properties or {}))
+    if tokens is not None and token_field.NAME not in (
+        field["name"] for field in client.describe_collection(name)["fields"]
+    ):
+        client.drop_collection(name)
+        raise MilvusError(
+            "Milvus made the collection without its field for token vectors: leave token_vectors out, or use another "
+            "version of it"
+        )
 
 
 def load(client: Any, name: str, *, lite: bool, settings: Settings | None = None) -> None:
@@ -93,6 +107,10 @@ def load(client: Any, name: str, *, lite: bool, settings: Settings | None = None
     for field in missing:
         params = parameters if field == "dense" else {}
         indexes.add_index(field, index_type=types[field], metric_type=METRIC, params=params)
+    if not lite and (tokens := TokenField.read(client.describe_collection(name))) is not None:
+        missing += [] if client.list_indexes(name, field_name=token_field.PATH) else [token_field.PATH]
+        if token_field.PATH in missing:
+            indexes.add_index(token_field.PATH, index_type=_INDEX_TYPES["dense"], metric_type=tokens.metric)
     if missing:
         client.create_index(name, indexes, sync=False)  # waiting would cost half a second an index
     client.load_collection(name, _async=True)
@@ -157,6 +175,7 @@ class Description:
         fields: The names of its fields, those of metadata not among them unless somebody declared them.
         dense_dim: The size of its dense vectors.
         properties: Its properties by name.
+        tokens: How it keeps token vectors; None where it keeps none.
         partition_key: The field of metadata that it is partitioned by; None if there is none.
         dense_index: The type of its dense vectors' index.
     """
@@ -165,6 +184,7 @@ class Description:
     fields: tuple[str, ...]
     dense_dim: int
     properties: Mapping[str, Any]
+    tokens: TokenField | None = None
     partition_key: PartitionKey | None = None
     dense_index: str = ""
 
@@ -180,6 +200,7 @@ def describe(client: Any, name: str) -> Description:
         tuple(fields),
         int(fields["dense"]["dim"]),
         dict(properties),
+        TokenField.read(description),
         partition_key(description),
         index_type(client, name, "dense"),
     )
@@ -197,7 +218,7 @@ def _field_differences(fields: dict[str, dict[str, Any]], dense_dim: int | None)
             yield size_difference(dim, dense_dim)
     for name, field in fields.items():
         optional = field.get("nullable") or field.get("default_value") is not None or field.get("is_function_output")
-        if name not in FIELDS and not optional and not field.get("is_partition_key"):
+        if name not in (*FIELDS, token_field.NAME) and not optional and not field.get("is_partition_key"):
             yield f"it requires a further field {name!r} ({DataType(field['type']).name})"
 
 

@@ -137,7 +137,7 @@ class Settings:
         """
         if field == "sparse":
             return {"drop_ratio_search": self.drop_ratio} if self.drop_ratio else {}
-        if self.effort is None:
+        if self.effort is None or field != "dense":
             return {}
         for start, name in _EFFORT.items():
             if index_type.startswith(start):
