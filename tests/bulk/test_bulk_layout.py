@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pymilvus import DataType, MilvusClient
 
 from trivec.bulk import layout
 from trivec.bulk.partition_key import PartitionKey
@@ -65,9 +66,8 @@ def own_writer(tmp_path):
     bulk_writer = pytest.importorskip(
         "pymilvus.bulk_writer", reason="needs pymilvus[bulk_writer]", exc_type=ImportError
     )
-    from pymilvus import DataType, MilvusClient
 
-    def write(rows, *, tokens=False, partition_key=None):
+    def write(rows, *, tokens=False, partition_key=None, element=DataType.FLOAT_VECTOR):
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
         schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=1024)
         schema.add_field("text", DataType.VARCHAR, max_length=65_535)
@@ -75,7 +75,7 @@ def own_writer(tmp_path):
         schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
         if tokens:
             struct = MilvusClient.create_struct_field_schema()
-            struct.add_field("vector", DataType.FLOAT_VECTOR, dim=DIM)
+            struct.add_field("vector", element, dim=DIM)
             schema.add_field(
                 "token_vectors",
                 DataType.ARRAY,
@@ -122,6 +122,27 @@ def test_the_layout_is_that_of_pymilvus_own_writer(own_writer, tmp_path, tokens)
     for name in ours.schema.names:
         assert ours.schema.field(name).type == theirs.schema.field(name).type, name
     assert rows_of(ours) == rows_of(theirs.select(ours.schema.names))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "element"), [(np.float16, DataType.FLOAT16_VECTOR), (np.int8, DataType.INT8_VECTOR)]
+)
+def test_token_vectors_of_other_numbers_are_as_in_pymilvus_own_writer(own_writer, numbers, element):
+    table = encoded(tokens="fp16")  # of whole numbers, which int8 holds too
+
+    def halved(text, vectors):
+        assert text in table.column("text").to_pylist()
+        return vectors[: (len(vectors) + 1) // 2].astype(numbers)
+
+    ours = layout.to_milvus(table, tokens=halved, numbers=numbers)
+    assert ours.schema == layout.milvus_schema(token_vectors=True, numbers=numbers)
+    rows = list(as_rows(table))
+    for row in rows:
+        vectors = row["token_vectors"][: (len(row["token_vectors"]) + 1) // 2]
+        row["token_vectors"] = [{"vector": np.array(each["vector"], numbers)} for each in vectors]
+    theirs = own_writer(rows, tokens=True, element=element)
+    assert ours.schema.field("token_vectors").type == theirs.schema.field("token_vectors").type
+    assert ours.column("token_vectors").to_pylist() == theirs.column("token_vectors").to_pylist()
 
 
 def test_a_partition_key_is_a_column_as_in_pymilvus_own_writer(own_writer):

@@ -22,6 +22,7 @@ from trivec.milvus import (
     import_folder,
     lite_loading,
 )
+from trivec.shards.columns import packed
 from trivec.shards.encoder import Encoder
 
 # The tiny model's tokenizer knows few words: their number tells the texts apart.
@@ -93,6 +94,56 @@ def test_rows_are_those_of_adding_the_documents(
         dense = [np.frombuffer(each["dense"], np.float32) for each in (row, other)]
         np.testing.assert_allclose(*dense, atol=1e-6)
         assert row["sparse"].keys() == other["sparse"].keys()
+
+
+@pytest.fixture(scope="module", params=["fp16", "int8"])
+def with_tokens(request, tiny_checkpoint):
+    """As `encoded`, with token vectors."""
+    columns = {name: [each[name] for each in DOCUMENTS] for name in ("id", "text")}
+    columns["metadata"] = [json.dumps(each["metadata"]) for each in DOCUMENTS]
+    return Encoder(tiny_checkpoint, token_vectors=request.param, precision="fp32")(pa.table(columns))
+
+
+@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize("milvus", [True, False])
+@pytest.mark.parametrize(("form", "pool"), [("fp16", 1), ("int8", 2)])
+def test_token_vectors_are_those_of_adding_the_documents(
+    load, tmp_path, with_tokens, tiny_model, monkeypatch, direct, milvus, form, pool
+):
+    if not direct:
+        monkeypatch.setattr(lite_loading, "loader", lambda *_: None)
+    folder = write(tmp_path / "files", with_tokens if milvus else packed(with_tokens), milvus=milvus)
+    load(folder, token_vectors=form, pool=pool)
+    ids = [each["id"] for each in DOCUMENTS]
+    with (
+        M3Collection("c", tiny_model, tmp_path / "other.db", token_vectors=form, pool=pool) as added,
+        M3Collection("c", tiny_model, tmp_path / "m.db", token_vectors=form, pool=pool) as imported,
+    ):
+        added.add(DOCUMENTS, show_progress=False)
+        both = []
+        for collection in (added, imported):
+            field, stored = collection._table.tokens, collection._table.stored_tokens(ids)
+            both.append([field.vectors(stored[each]["token_vectors"], stored[each]["text"]) for each in ids])
+        # Vectors that were rounded before they are pooled may be joined otherwise, where they lie equally close.
+        for one, other in zip(*both, strict=True):
+            assert one.shape == other.shape
+            if pool == 1:
+                np.testing.assert_allclose(one, other, atol=0.02)
+        texts = [each["text"] for each in DOCUMENTS[::7]]
+        found = [collection.search(texts, "dense", rerank="colbert", limit=3) for collection in (added, imported)]
+        scores = [[[hit.colbert_score for hit in hits] for hits in each] for each in found]
+        np.testing.assert_allclose(scores[0], scores[1], atol=0.02 if pool == 1 else 0.05)
+
+
+def test_token_vectors_that_are_not_asked_for_are_left_out(load, tmp_path, with_tokens):
+    load(write(tmp_path / "files", packed(with_tokens)))
+    with M3Collection("c", uri=tmp_path / "m.db") as collection:
+        assert (collection.token_vectors, collection.count()) == (None, 60)
+
+
+def test_token_vectors_that_are_not_there_are_told(load, tmp_path, encoded):
+    with pytest.raises(TrivecError, match="has no token vectors to keep: encode with --token-vectors"):
+        load(write(tmp_path / "files", encoded), token_vectors="fp16")
 
 
 def test_what_is_imported_is_found(load, tmp_path, encoded, tiny_model):

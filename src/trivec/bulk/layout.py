@@ -19,6 +19,7 @@ The functions are pure; they know nothing of files, models or connections.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ from trivec.bulk.limits import Limits, check, is_blank
 from trivec.bulk.partition_key import PartitionKey
 from trivec.documents import Document, DocumentError, MetadataError
 from trivec.support.extras import require
+from trivec.vectors.embeddings import FloatArray
 
 # The dynamic field, and the vector within each struct of a text's token vectors.
 META, TOKENS, TOKEN_VECTOR = "$meta", "token_vectors", "vector"
@@ -75,19 +77,27 @@ def missing_columns(schema: Any) -> list[str]:
     return [name for name in ("id", "text", "dense", "sparse") if name not in schema.names]
 
 
-def milvus_schema(*, token_vectors: bool = False, partition_key: PartitionKey | None = None) -> Any:
-    """Return the Arrow schema of `to_milvus`'s tables."""
+def milvus_schema(
+    *, token_vectors: bool = False, partition_key: PartitionKey | None = None, numbers: Any = np.float32
+) -> Any:
+    """Return the Arrow schema of `to_milvus`'s tables; `numbers` are those of token vectors: of 4, 2 or 1 bytes."""
     pa = require("pyarrow")
-    numbers = pa.list_(pa.float32())
-    fields = [("id", pa.string()), ("text", pa.string()), ("dense", numbers), ("sparse", pa.string())]
+    fields = [("id", pa.string()), ("text", pa.string()), ("dense", pa.list_(pa.float32())), ("sparse", pa.string())]
     if token_vectors:
-        fields.append((TOKENS, pa.list_(pa.struct([(TOKEN_VECTOR, numbers)]))))
+        fields.append((TOKENS, pa.list_(pa.struct([(TOKEN_VECTOR, pa.list_(_stored(np.dtype(numbers))))]))))
     if partition_key is not None:
         fields.append((partition_key.name, pa.int64() if partition_key.whole_numbers else pa.string()))
     return pa.schema([*fields, (META, pa.string())])
 
 
-def to_milvus(table: Any, *, partition_key: PartitionKey | None = None, placeholder: int = 0) -> Any:
+def to_milvus(
+    table: Any,
+    *,
+    partition_key: PartitionKey | None = None,
+    placeholder: int = 0,
+    tokens: Callable[[str, FloatArray], Any] | None = None,
+    numbers: Any = np.float32,
+) -> Any:
     """Return an encoded table in Milvus' layout.
 
     Args:
@@ -95,6 +105,8 @@ def to_milvus(table: Any, *, partition_key: PartitionKey | None = None, placehol
         partition_key: The field of metadata that gets a column of its own.
         placeholder: The token id that stands in a row without lexical weights, at which no query has weight: that of
             `<s>`, 0 in every model of BGE-M3's layout.
+        tokens: Gives what is kept of a text's (t, dim) float32 token vectors, (u, dim) of `numbers`. None: them.
+        numbers: float32, float16 (which Milvus takes as bytes) or int8.
 
     Raises:
         DocumentError: A row cannot be stored, see `checked`.
@@ -102,12 +114,16 @@ def to_milvus(table: Any, *, partition_key: PartitionKey | None = None, placehol
     """
     pa = require("pyarrow")
     table = checked(table)
-    schema = milvus_schema(token_vectors=TOKENS in table.schema.names, partition_key=partition_key)
+    schema = milvus_schema(token_vectors=TOKENS in table.schema.names, partition_key=partition_key, numbers=numbers)
     columns = {name: table.column(name).cast(pa.string()) for name in ("id", "text")}
     columns["dense"] = _plain_lists(table.column("dense"))
     columns["sparse"] = _as_json(table.column("sparse"), placeholder)
     if TOKENS in table.schema.names:
-        columns[TOKENS] = _token_structs(table)
+        matrices = token_matrices(table)
+        if tokens is not None:
+            texts = table.column("text").to_pylist()
+            matrices = [tokens(text, vectors) for text, vectors in zip(texts, matrices, strict=True)]
+        columns[TOKENS] = _token_structs(matrices, np.dtype(numbers))
     metadata = _metadata(table)
     if partition_key is not None:
         values, left = [], []
@@ -240,19 +256,36 @@ def _plain_lists(column: Any) -> Any:
     return pa.ListArray.from_arrays(pa.array(ends), fixed.flatten())
 
 
-def _token_structs(table: Any) -> Any:
-    """Return token vectors, of either form, as lists of structs that hold a list of float32."""
+def token_matrices(table: Any) -> list[FloatArray]:
+    """Return the token vectors of each row of a table in trivec's layout, in either form, as (t, dim) float32."""
     pa = require("pyarrow")
     lists = _combined(table.column(TOKENS))
     vectors = lists.flatten()
     size = vectors.type.list_size
-    numbers = vectors.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    numbers = vectors.flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(-1, size)
     if pa.types.is_int8(vectors.type.value_type):
-        scales = _combined(table.column("token_scales")).flatten().to_numpy(zero_copy_only=False)
-        numbers = (numbers.reshape(-1, size) * scales[:, None]).reshape(-1)
-    ends = np.arange(len(vectors) + 1, dtype=np.int32) * size
-    wide = pa.ListArray.from_arrays(pa.array(ends), pa.array(numbers, pa.float32()))
-    return pa.ListArray.from_arrays(_offsets(lists), pa.StructArray.from_arrays([wide], [TOKEN_VECTOR]))
+        numbers *= _combined(table.column("token_scales")).flatten().to_numpy(zero_copy_only=False)[:, None]
+    return np.split(numbers, _offsets(lists).to_numpy()[1:-1]) if len(lists) else []
+
+
+def _token_structs(matrices: Sequence[Any], numbers: np.dtype[Any]) -> Any:
+    """Return token vectors, (t, dim) of `numbers` a row, as lists of structs that hold a plain list."""
+    pa = require("pyarrow")
+    stored = _stored(numbers)
+    flat = np.concatenate(
+        [np.empty(0, numbers), *(np.ascontiguousarray(each, numbers).reshape(-1) for each in matrices)]
+    )
+    values = pa.array(flat.view(stored.to_pandas_dtype()))
+    ends = np.cumsum([0, *(len(each) for each in matrices)])
+    size = len(values) // max(int(ends[-1]), 1)
+    vectors = pa.ListArray.from_arrays(pa.array(np.arange(ends[-1] + 1) * size, pa.int32()), values)
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.StructArray.from_arrays([vectors], [TOKEN_VECTOR]))
+
+
+def _stored(numbers: np.dtype[Any]) -> Any:
+    """Return the Arrow type in which Milvus takes numbers: those of 2 bytes as bytes."""
+    pa = require("pyarrow")
+    return pa.uint8() if numbers == np.float16 else pa.from_numpy_dtype(numbers)
 
 
 def _metadata(table: Any) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trivec.cli import options, reporting
+from trivec.vectors.token_forms import TokenForm
 
 if TYPE_CHECKING:
     from trivec.milvus import ModelRecord
@@ -36,6 +37,20 @@ def import_folder(
         ),
     ] = None,
     new_collection_options: options.NewCollectionOptions,
+    token_vectors: Annotated[
+        TokenForm | None,
+        typer.Option(
+            help="Keep the folder's token vectors in a new collection, for rerank and the modes multi and all.",
+            show_default=False,
+            rich_help_panel="New collection",
+        ),
+    ] = None,
+    pool: Annotated[
+        int,
+        typer.Option(
+            min=1, max=4, help="How many token vectors become one, on average.", rich_help_panel="New collection"
+        ),
+    ] = 1,
     model: Annotated[
         str | None,
         typer.Option(
@@ -67,6 +82,8 @@ def import_folder(
     """
     from trivec.milvus import import_folder as run
 
+    if pool > 1 and token_vectors is None:
+        raise typer.BadParameter("--pool pools token vectors that are kept: give --token-vectors fp16 or int8 too")
     making = new_collection_options.arguments()
     began = time.monotonic()
     try:
@@ -76,6 +93,8 @@ def import_folder(
             **dataclasses.asdict(milvus_options),
             **making,
             bucket=bucket,
+            token_vectors=token_vectors,
+            pool=pool,
             model=None if model is None else _record(model, model_options),
             show_progress=reporting.stderr.is_terminal,
         )

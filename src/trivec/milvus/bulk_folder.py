@@ -38,6 +38,7 @@ except ImportError:  # not on Windows
 
 # Rows that are read, and held as Python's values, at once.
 _ROWS_AT_ONCE = 8192
+_ROWS_WITH_TOKENS = 256
 # Ids by which it is seen whether a collection holds a file's rows.
 _IDS_TO_LOOK_FOR = 20
 _NOTE = ".imported-"
@@ -118,6 +119,27 @@ class BulkFolder:
         """How many rows all files have together."""
         return sum(file.rows for file in self.files)
 
+    @property
+    def has_token_vectors(self) -> bool:
+        """Whether all files have token vectors."""
+        return all(layout.TOKENS in file.columns for file in self.files)
+
+    def token_dim(self) -> int:
+        """Return the size of token vectors, of files that have some; 0 where no row has one.
+
+        Raises:
+            TrivecError: A file is damaged.
+        """
+        pa, pq = require("pyarrow"), require("pyarrow.parquet")
+        for file in self.files:
+            with self._reading(file.name) as stream:
+                for batch in pq.ParquetFile(stream).iter_batches(1):
+                    table = pa.Table.from_batches([batch])
+                    matrices = layout.token_matrices(layout.from_milvus(table) if file.milvus else unpacked(table))
+                    if matrices and len(matrices[0]):
+                        return int(matrices[0].shape[1])
+        return 0
+
     def tables(self, file: BulkFile) -> Iterator[Any]:
         """Yield a file's rows as `pyarrow` tables in trivec's layout, some thousand at once, each of them checked.
 
@@ -128,7 +150,8 @@ class BulkFolder:
         pa, pq = require("pyarrow"), require("pyarrow.parquet")
         try:
             with self._reading(file.name) as stream:
-                for batch in pq.ParquetFile(stream).iter_batches(_ROWS_AT_ONCE):
+                size = _ROWS_WITH_TOKENS if layout.TOKENS in file.columns else _ROWS_AT_ONCE
+                for batch in pq.ParquetFile(stream).iter_batches(size):
                     table = pa.Table.from_batches([batch])
                     yield layout.checked(layout.from_milvus(table) if file.milvus else unpacked(table))
         except DocumentError as error:

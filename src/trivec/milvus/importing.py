@@ -8,12 +8,15 @@ those of the same ids: files whose rows are there already are refused.
 
 from __future__ import annotations
 
+import json
 import secrets
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from trivec.bulk import layout
 from trivec.errors import CollectionMismatchError, TrivecError
 from trivec.milvus import lite_loading, values
 from trivec.milvus.bulk_folder import BulkFolder, Note
@@ -23,8 +26,12 @@ from trivec.milvus.model_record import ModelRecord
 from trivec.milvus.server_import import ServerImport
 from trivec.milvus.settings import Consistency, DenseIndex, Settings
 from trivec.milvus.table import Table, batches
+from trivec.milvus.table_tokens import TokensAsked
+from trivec.milvus.token_field import TokenField
 from trivec.support.caller import level_of_the_caller
 from trivec.support.progress import progress_bar
+from trivec.vectors.pooling import pooled
+from trivec.vectors.token_forms import TokenForm
 
 # The token id that stands in rows without lexical weights: `<s>`, at which no query of BGE-M3's layout has weight.
 PLACEHOLDER = 0
@@ -68,6 +75,8 @@ def import_folder(
     partition_key: str | None = None,
     consistency: Consistency | None = None,
     dense_index: DenseIndex | None = None,
+    token_vectors: TokenForm | None = None,
+    pool: int = 1,
     show_progress: bool = True,
 ) -> Imported:
     """Store what a folder of encoded files holds in a collection, which is made if there is none.
@@ -92,6 +101,8 @@ def import_folder(
         partition_key: As for `M3Collection`.
         consistency: As for `M3Collection`.
         dense_index: As for `M3Collection`.
+        token_vectors: As for `M3Collection`; the folder must have token vectors, in whichever form.
+        pool: As for `M3Collection`.
         show_progress: Show a progress bar when it takes long.
 
     Returns:
@@ -113,12 +124,15 @@ def import_folder(
         raise CollectionMismatchError(
             f"the vectors in {found.place} are those of the model {found.record}, not of {model}"
         )
+    tokens = TokensAsked.checked(token_vectors, pool)
+    if tokens.form is not None and not found.has_token_vectors:
+        raise TrivecError(f"{found.place} has no token vectors to keep: encode with --token-vectors, or leave them out")
     settings = Settings.of(partition_key, consistency, dense_index)
     seconds = values.seconds("timeout", timeout)
     api = None if is_lite(str(uri)) else ImportApi(str(uri), token, db_name, seconds)
     table = Table(collection, str(uri), token, db_name, seconds, found.dense_dim, settings)
     try:
-        known_as = _meet(table, record, found.dense_dim)
+        known_as = _meet(table, record, found, tokens)
         with found.claimed(known_as):
             note = found.noted(known_as)
             if api is None:
@@ -130,12 +144,15 @@ def import_folder(
         table.close()
 
 
-def _meet(table: Table, record: ModelRecord, dense_dim: int) -> str:
+def _meet(table: Table, record: ModelRecord, folder: BulkFolder, tokens: TokensAsked) -> str:
     """Make the collection unless it is there, see that its vectors are the model's, and return its token."""
     new = secrets.token_hex(8)
     if table.description is None:
-        table.create(dense_dim, {**record.properties(), _TOKEN: new})
+        form, factor = tokens.form, tokens.pool
+        field = None if form is None else partial(TokenField.wanted, form, factor, folder.token_dim())
+        table.create(folder.dense_dim, {**record.properties(), _TOKEN: new}, field)
     assert table.description is not None
+    tokens.check(table)
     there = ModelRecord.read(table.description.properties)
     if there is not None and (why_not := there.why_not(record)):
         raise CollectionMismatchError(f"collection {table.name!r} in {table.place}: {why_not}")
@@ -162,7 +179,8 @@ def _into_lite(
     """Load the files that are not noted; a row takes the place of the one with its id, metadata and all."""
     assert table.description is not None
     key = table.description.partition_key
-    direct = lite_loading.loader(str(Path(uri).absolute()), table.name, key, PLACEHOLDER)
+    field = table.tokens if folder.has_token_vectors else None
+    direct = lite_loading.loader(str(Path(uri).absolute()), table.name, key, PLACEHOLDER, table.tokens)
     files = rows = 0
     with progress_bar(folder.rows, "Importing", "rows", show_progress) as progress:
         for file in folder.files:
@@ -174,7 +192,7 @@ def _into_lite(
                 if direct is not None:
                     direct.load(part)
                 else:
-                    for group in batches(_as_rows(part), _ROWS_PER_WRITE):
+                    for group in batches(_as_rows(part, field), _ROWS_PER_WRITE):
                         table.upsert(group)
                 progress.update(part.num_rows)
             if direct is not None:
@@ -189,11 +207,10 @@ def _into_lite(
     return files, rows, len(folder.files) - files
 
 
-def _as_rows(part: Any) -> list[dict[str, Any]]:
-    import json
-
-    made = []
-    for row in part.to_pylist():
+def _as_rows(part: Any, field: TokenField | None) -> list[dict[str, Any]]:
+    made: list[dict[str, Any]] = []
+    columns = [name for name in part.schema.names if name not in (layout.TOKENS, "token_scales")]
+    for row in part.select(columns).to_pylist():
         pairs = dict(zip(row["sparse"]["indices"], row["sparse"]["values"], strict=True))
         made.append(
             {
@@ -204,4 +221,7 @@ def _as_rows(part: Any) -> list[dict[str, Any]]:
                 "sparse": pairs or {PLACEHOLDER: 1.0},
             }
         )
+    if field is not None:
+        for row, vectors in zip(made, layout.token_matrices(part), strict=True):
+            row[layout.TOKENS] = field.value(row["text"], pooled(vectors, field.pool))
     return made

@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from trivec.bulk.layout import packed_sparse
+from trivec.bulk.layout import TOKENS, packed_sparse, token_matrices
 from trivec.bulk.partition_key import PartitionKey
 from trivec.milvus import lite_server
+from trivec.milvus.token_field import TokenField
 from trivec.support.extras import require
+from trivec.vectors.pooling import pooled
 
 # Rows of a data file, as many as Milvus Lite's own hold at most after compaction ...
 _MOST_ROWS = 100_000
@@ -27,7 +29,9 @@ _MOST_ROWS = 100_000
 _MOST_BYTES = 128 * 2**20
 
 
-def loader(path: str, collection: str, partition_key: PartitionKey | None, placeholder: int) -> LiteLoader | None:
+def loader(
+    path: str, collection: str, partition_key: PartitionKey | None, placeholder: int, tokens: TokenField | None = None
+) -> LiteLoader | None:
     """Return what loads tables into a collection of a file that this process has open; None if it cannot be done so.
 
     Args:
@@ -35,6 +39,7 @@ def loader(path: str, collection: str, partition_key: PartitionKey | None, place
         collection: The collection's name.
         partition_key: The field that it is partitioned by.
         placeholder: The token id that stands in a row without lexical weights.
+        tokens: How it keeps token vectors; None where it keeps none.
     """
     database = lite_server.database(path)
     try:
@@ -46,17 +51,21 @@ def loader(path: str, collection: str, partition_key: PartitionKey | None, place
         return None
     del parts
     expected = {"_seq", "id", "text", "dense", "sparse", "$meta"} | ({partition_key.name} if partition_key else set())
-    return LiteLoader(engine, schema, partition_key, placeholder) if set(schema.names) == expected else None
+    expected |= set() if tokens is None else {TOKENS}
+    return LiteLoader(engine, schema, partition_key, placeholder, tokens) if set(schema.names) == expected else None
 
 
 class LiteLoader:
     """Puts tables into a collection; what was collected there before is written first. Not for several threads."""
 
-    def __init__(self, engine: Any, schema: Any, partition_key: PartitionKey | None, placeholder: int) -> None:
+    def __init__(
+        self, engine: Any, schema: Any, partition_key: PartitionKey | None, placeholder: int, tokens: TokenField | None
+    ) -> None:
         self._engine = engine
         self._schema = schema
         self._partition_key = partition_key
         self._placeholder = placeholder
+        self._tokens = tokens
         self._waiting: list[Any] = []
         self._rows = self._bytes = 0
 
@@ -103,8 +112,21 @@ class LiteLoader:
             columns[key.name] = pa.array(values, self._schema.field(key.name).type)
             for fields in metadata:
                 del fields[key.name]
+        if self._tokens is not None:
+            columns[TOKENS] = pa.array(self._token_values(table), pa.string())
         columns["$meta"] = pa.array([json.dumps(fields, sort_keys=True) if fields else None for fields in metadata])
         return [columns[name].cast(self._schema.field(name).type) for name in self._schema.names]
+
+    def _token_values(self, table: Any) -> list[str | None]:
+        """Return what each row holds in the field for token vectors: JSON, or nothing where the table has none."""
+        if self._tokens is None or TOKENS not in table.schema.names:
+            return [None] * table.num_rows
+        texts = table.column("text").to_pylist()
+        values = (
+            self._tokens.value(text, pooled(vectors, self._tokens.pool))
+            for text, vectors in zip(texts, token_matrices(table), strict=True)
+        )
+        return [json.dumps(value) for value in values]
 
     def _partitioned(self, rows: Any) -> dict[str, Any]:
         """Return the rows by the partition that they belong into."""

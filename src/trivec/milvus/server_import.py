@@ -13,17 +13,24 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from pymilvus import DataType
 
 from trivec.bulk import layout
 from trivec.errors import MilvusError, TrivecError
 from trivec.milvus.bulk_folder import BulkFile, BulkFolder, Note
 from trivec.milvus.import_jobs import FullError, ImportApi, Job, LostJobError
 from trivec.milvus.table import Table, batches
+from trivec.milvus.token_field import TokenField
 from trivec.shards.places import Folder, is_uri
 from trivec.support.extras import require
 from trivec.support.progress import ProgressBar, progress_bar
+from trivec.vectors.embeddings import FloatArray
+from trivec.vectors.pooling import pooled
 
 # Files of one job, which succeeds or fails as a whole, and jobs at once.
 _FILES_PER_JOB = 32
@@ -33,6 +40,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 # How often a job is looked for, and asked for, whose making was not answered.
 _ATTEMPTS = 3
 _UNKNOWN = "?"
+# In what numbers a server takes token vectors where it is not float32.
+_NUMBERS: dict[Any, Any] = {DataType.FLOAT16_VECTOR: np.float16, DataType.INT8_VECTOR: np.int8}
 
 
 class ServerImport:
@@ -203,21 +212,33 @@ class ServerImport:
         pa, pq = require("pyarrow"), require("pyarrow.parquet")
         assert self._table.description is not None
         key = self._table.description.partition_key
-        schema = layout.milvus_schema(partition_key=key)
+        field = self._table.tokens
+        numbers = np.float32 if field is None else _NUMBERS.get(field.element, np.float32)
+        kept = None if field is None else partial(_kept, field, numbers)
+        schema = layout.milvus_schema(token_vectors=field is not None, partition_key=key, numbers=numbers)
+        dropped = (layout.TOKENS, "token_scales") if field is None else ()
         compression = {name: "zstd" if name in layout.COMPRESSED else "none" for name in schema.names}
         with pq.ParquetWriter(pa.PythonFile(target, "w"), schema, use_dictionary=False, compression=compression) as to:
             for part in self._folder.tables(file):
-                columns = [name for name in part.schema.names if name not in (layout.TOKENS, "token_scales")]
-                to.write_table(layout.to_milvus(part.select(columns), partition_key=key))
+                chosen = part.select([name for name in part.schema.names if name not in dropped])
+                to.write_table(layout.to_milvus(chosen, partition_key=key, tokens=kept, numbers=numbers))
 
     def _readable(self, file: BulkFile) -> bool:
         """Return whether the server can read a file as it is."""
         assert self._table.description is not None
         key = self._table.description.partition_key
         columns = {"id", "text", "dense", "sparse", layout.META} | ({key.name} if key else set())
-        return file.milvus and set(file.columns) == columns
+        if (field := self._table.tokens) is not None:
+            columns.add(layout.TOKENS)
+        as_written = field is None or (field.pool == 1 and field.element not in _NUMBERS)
+        return file.milvus and as_written and set(file.columns) == columns
 
     def _refuse_unreadable(self, files: Sequence[BulkFile]) -> None:
+        if self._table.tokens is not None and not self._folder.has_token_vectors:
+            raise TrivecError(
+                f"collection {self._table.name!r} keeps token vectors, and {self._folder.place} has none: encode with "
+                "--token-vectors"
+            )
         if self._bucket is not None:
             return
         if other := next((file for file in files if not self._readable(file)), None):
@@ -255,3 +276,9 @@ class ServerImport:
 
     def _save(self) -> None:
         self._folder.note(self._token, self._note)
+
+
+def _kept(field: TokenField, numbers: Any, text: str, vectors: FloatArray) -> Any:
+    """Return what a collection keeps of a text's token vectors: (u, dim) of `numbers`."""
+    found = [each[layout.TOKEN_VECTOR] for each in field.value(text, pooled(vectors, field.pool))]
+    return np.asarray(found, numbers).reshape(-1, field.dim)
