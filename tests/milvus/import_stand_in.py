@@ -12,14 +12,19 @@ import re
 import socket
 import threading
 from collections import Counter
+from concurrent import futures
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import grpc
 import pyarrow as pa
 import pyarrow.parquet as pq
 from milvus_lite.db import MilvusLite
+from pymilvus.grpc_gen import milvus_pb2_grpc
 from test_milvus_connection import start_server
+
+from struct_server import StructServer
 
 PREFIX = "/v2/vectordb/jobs/import/"
 
@@ -38,10 +43,11 @@ class StandIn:
         refuse: Actions whose next requests are answered with HTTP 503.
         full: How many more requests to create find too many jobs.
         held: Whether jobs stay at 50 %.
+        tokens: The token vectors of each row imported, by id, as they stood in the file; for a server with a version.
         failing: A reason with which the next jobs fail.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, version=None):
         self.storage = folder / "storage"
         self.storage.mkdir()
         self.imported, self.requests, self.jobs, self.headers = Counter(), [], {}, {}
@@ -49,7 +55,15 @@ class StandIn:
         self.full, self.held, self.failing = 0, False, ""
         self.lock = threading.Lock()
         self._database = MilvusLite(str(folder / "server"))
-        self._grpc, grpc_port = start_server(self._database)
+        self.tokens = {}
+        if version is None:
+            self._grpc, grpc_port = start_server(self._database)
+        else:
+            self._grpc = grpc.server(futures.ThreadPoolExecutor(4))
+            servicer = StructServer(self._database, version)
+            milvus_pb2_grpc.add_MilvusServiceServicer_to_server(servicer, self._grpc)
+            grpc_port = self._grpc.add_insecure_port("127.0.0.1:0")
+            self._grpc.start()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         threading.Thread(target=self._http.serve_forever, daemon=True).start()
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -196,6 +210,9 @@ class StandIn:
 
     def _table(self, path, collection):
         table = pq.read_table(Path(path) if path.startswith("/") else self.storage / path)
+        if "token_vectors" in table.schema.names:
+            self.tokens |= zip(table.column("id").to_pylist(), table.column("token_vectors"), strict=True)
+            table = table.drop_columns(["token_vectors"])
         fields = {field.name: field.dtype.name for field in self.engine(collection).schema.fields} | {"$meta": "JSON"}
         types = {
             "VARCHAR": pa.types.is_string,

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +15,9 @@ from trivec.bulk import layout
 from trivec.bulk.partition_key import PartitionKey
 from trivec.errors import TrivecError
 from trivec.milvus import CollectionMismatchError, M3Collection, MilvusError, ModelRecord, import_folder
+from trivec.shards.columns import packed
 from trivec.shards.encoder import Encoder
+from trivec.vectors.pooling import pooled
 
 # The tiny model's tokenizer knows few words: their number tells the texts apart.
 TEXTS = ["a boat " * (i + 1) + "on the river" for i in range(40)]
@@ -130,6 +133,43 @@ def test_a_partition_key_becomes_a_column_on_the_way(server, load, tmp_path, enc
 def test_files_with_the_partition_key_need_no_bucket(load, tmp_path, encoded):
     folder = write(tmp_path / "files", encoded, partition_key=PartitionKey("lang"))
     assert load(folder, partition_key="lang").count == 40
+
+
+@pytest.mark.parametrize("milvus", [True, False])
+@pytest.mark.parametrize(
+    ("version", "form", "pool", "kind"),
+    [
+        ("v2.6.4", "fp16", 1, pa.float32()),
+        ("v2.6.4", "fp16", 2, pa.float32()),
+        ("v3.0.0", "fp16", 1, pa.uint8()),
+        ("v3.0.0", "int8", 1, pa.int8()),
+    ],
+)
+def test_token_vectors_reach_a_server_in_its_numbers(
+    tmp_path, encoded, tiny_checkpoint, tiny_model, milvus, version, form, pool, kind
+):
+    columns = ["id", "text", "metadata"]
+    table = Encoder(tiny_checkpoint, token_vectors="fp16", precision="fp32")(encoded.slice(0, 8).select(columns))
+    folder = write(tmp_path / "files", table if milvus else packed(table), files=2, own=not milvus)
+    server = StandIn(tmp_path, version)
+    try:
+        arguments = {"model": ModelRecord.of(tiny_model), "token_vectors": form, "pool": pool, "show_progress": False}
+        bucket = None if milvus and kind == pa.float32() and pool == 1 else str(server.storage)
+        if milvus and bucket is not None:
+            with pytest.raises(TrivecError, match="cannot read the columns of part-0"):
+                import_folder(folder, "c", server.uri, **arguments)
+        assert import_folder(folder, "c", server.uri, bucket=bucket, **arguments).count == 8
+        for row in table.select(["id", "token_vectors"]).to_pylist():
+            stored = server.tokens[row["id"]]
+            assert stored.type == pa.list_(pa.struct([("vector", pa.list_(kind))]))
+            numbers = [np.asarray(each["vector"], kind.to_pandas_dtype()) for each in stored.as_py()]
+            vectors = np.array([each.view(np.float16) if kind == pa.uint8() else each for each in numbers], np.float32)
+            expected = pooled(np.array(row["token_vectors"], np.float32), pool)
+            assert vectors.shape == expected.shape
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+            np.testing.assert_allclose(vectors, expected, atol=0.02)
+    finally:
+        server.close()
 
 
 def test_a_server_that_is_lost_or_busy_is_asked_again(server, load, tmp_path, encoded):
