@@ -178,7 +178,7 @@ function hitCard(hit, scale, change) {
       return;
     }
     try {
-      card.append(picture(await ask("explain", { query: state().q, text: hit.text }), t));
+      card.append(picture(await ask("explain", { query: state().q, text: hit.text }), t, "h4"));
       why.setAttribute("aria-expanded", "true");
     } catch (error) {
       const place = element("div", { class: "picture" });
@@ -214,7 +214,7 @@ function searchView() {
     }
     try {
       const { hits } = await search(request(mode));
-      results.replaceChildren(hitList(hits));
+      results.replaceChildren(element("h2", { class: "unseen" }, labels().results), hitList(hits));
       status.textContent = labels().found(hits.length);
     } catch (error) {
       told(error, results);

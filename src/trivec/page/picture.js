@@ -47,7 +47,8 @@ function wordsOf(text, words, make) {
   return [line, made];
 }
 
-export function picture(explanation, labels) {
+// `heading` is the level of its headings: one below what stands before it on the page.
+export function picture(explanation, labels, heading = "h2") {
   const { query, text, query_words: ofQuery, text_words: ofText, alignment, scores, truncated } = explanation;
   const [textLine, textWords] = wordsOf(text, ofText, (shown) => element("span", { class: "word" }, shown));
   const told = element("p", { class: "quiet", "aria-live": "polite" });
@@ -79,13 +80,13 @@ export function picture(explanation, labels) {
   return element(
     "section",
     { class: "picture" },
-    element("h4", {}, labels.inFirst),
+    element(heading, {}, labels.inFirst),
     queryLine,
     told,
-    element("h4", {}, labels.inSecond),
+    element(heading, {}, labels.inSecond),
     textLine,
     truncated ? element("p", { class: "quiet" }, labels.cut) : null,
-    element("h4", {}, labels.scores),
+    element(heading, {}, labels.scores),
     bars(scores, labels, { sparse: Math.max(1, scores.sparse ?? 0) }),
   );
 }
