@@ -239,6 +239,119 @@ Mcls = Annotated[
         show_default=False,
     ),
 ]
+Consistency = Annotated[
+    Literal["Strong", "Bounded", "Session", "Eventually"] | None,
+    typer.Option(
+        help="How recent what searches see must be, of a server. Default: Session, or what the collection has.",
+        show_default=False,
+        rich_help_panel="Milvus",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class NewCollectionOptions:
+    """How a collection is made; one that exists must be as they say, where they say something."""
+
+    partition_key: Annotated[
+        str | None,
+        typer.Option(
+            help="A metadata field to partition a new collection by, which all have: lang, or tenant:int for integers.",
+            show_default=False,
+            rich_help_panel="New collection",
+        ),
+    ] = None
+    consistency: Consistency = None
+    dense_index: Annotated[
+        Literal["hnsw", "ivf_sq8", "diskann"] | None,
+        typer.Option(
+            help="Index of dense vectors, of a server. Default: what it picks.",
+            show_default=False,
+            rich_help_panel="New collection",
+        ),
+    ] = None
+    hnsw_m: Annotated[
+        int | None,
+        typer.Option(
+            min=2, help="hnsw: links of a row. Default: 16.", show_default=False, rich_help_panel="New collection"
+        ),
+    ] = None
+    hnsw_ef_construction: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="hnsw: rows looked at to place one. Default: 200.",
+            show_default=False,
+            rich_help_panel="New collection",
+        ),
+    ] = None
+    ivf_nlist: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="ivf_sq8: clusters. Default: 1024.", show_default=False, rich_help_panel="New collection"
+        ),
+    ] = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return them as arguments of `M3Collection`.
+
+        Raises:
+            typer.BadParameter: One belongs to another index, or the partition key is no name of a field.
+        """
+        from trivec.bulk.partition_key import PartitionKey
+        from trivec.milvus import DISKANN, HNSW, IVF_SQ8
+
+        hnsw = {"m": self.hnsw_m, "ef_construction": self.hnsw_ef_construction}
+        given = {
+            "hnsw": {name: value for name, value in hnsw.items() if value is not None},
+            "ivf_sq8": {} if self.ivf_nlist is None else {"nlist": self.ivf_nlist},
+        }
+        for index, parameters in given.items():
+            if parameters and self.dense_index != index:
+                raise typer.BadParameter(
+                    f"--{'hnsw-m and --hnsw-ef-construction' if index == 'hnsw' else 'ivf-nlist'}: "
+                    f"only with --dense-index {index}"
+                )
+        try:
+            if self.partition_key is not None:
+                PartitionKey.parse(self.partition_key)
+        except ValueError as error:
+            raise typer.BadParameter(f"--partition-key: {error}") from error
+        indexes: dict[str | None, Any] = {
+            None: lambda: None,
+            "hnsw": lambda: HNSW(**given["hnsw"]),
+            "ivf_sq8": lambda: IVF_SQ8(**given["ivf_sq8"]),
+            "diskann": DISKANN,
+        }
+        return {
+            "partition_key": self.partition_key,
+            "consistency": self.consistency,
+            "dense_index": indexes[self.dense_index](),
+        }
+
+
+@dataclass(frozen=True)
+class ServerSearchOptions:
+    """How a server searches; the fields are arguments of `M3Collection`."""
+
+    effort: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="How much of a dense index is looked at: ef (hnsw), nprobe (ivf), search_list (diskann).",
+            show_default=False,
+            rich_help_panel="Milvus",
+        ),
+    ] = None
+    drop_ratio: Annotated[
+        float,
+        typer.Option(
+            min=0, max=0.99, help="Share of a query's smallest lexical weights to leave out.", rich_help_panel="Milvus"
+        ),
+    ] = 0.0
+    consistency: Consistency = None
+
+
 MaxBatchTokens = Annotated[
     int | None,
     typer.Option(

@@ -57,6 +57,7 @@ def search(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     collection: options.Collection = options.DEFAULT_COLLECTION,
     milvus_options: options.MilvusOptions,
+    server_options: options.ServerSearchOptions,
     model: options.OwnModel = None,
     model_options: options.ModelOptions,
 ) -> None:
@@ -95,7 +96,7 @@ def search(
         raise typer.BadParameter(f"--dense-weight and --sparse-weight: {error}") from error
     with (
         ExitStack() as stack,
-        M3Collection(collection, **dataclasses.asdict(milvus_options)) as opened,
+        M3Collection(collection, **dataclasses.asdict(milvus_options), **dataclasses.asdict(server_options)) as opened,
     ):
         opened.require()
         recorded = opened.recorded_model

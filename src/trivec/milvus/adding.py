@@ -55,6 +55,7 @@ def add_documents(
 ) -> tuple[Added, int]:
     """Encode and store documents as `M3Collection.add` says; return also how many ids occurred more than once."""
     assert table.description is not None
+    limits, partition_key = table.description.limits, table.description.partition_key
     total = len(documents) if isinstance(documents, Sized) else None
     written = unchanged = truncated = blank = 0
     seen: set[str] = set()
@@ -62,7 +63,7 @@ def add_documents(
     try:
         with progress_bar(total, "Adding", "documents", show_progress) as progress:
             for batch in batches(
-                rows.checked(documents, table.description.limits, _field_names(table)), _DOCUMENTS_PER_WRITE
+                rows.checked(documents, limits, _field_names(table), partition_key), _DOCUMENTS_PER_WRITE
             ):
                 for document in batch:
                     (repeated if document.id in seen else seen).add(document.id)

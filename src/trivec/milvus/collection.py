@@ -20,6 +20,7 @@ from trivec.milvus import adding, late_interaction, rows, table_model, values
 from trivec.milvus.adding import Added
 from trivec.milvus.connection import DEFAULT_TIMEOUT
 from trivec.milvus.model_record import ModelRecord
+from trivec.milvus.settings import Consistency, DenseIndex, Settings
 from trivec.milvus.table import MOST_ROWS, Table
 from trivec.milvus.table_tokens import TokensAsked
 from trivec.model import M3Model
@@ -58,6 +59,15 @@ class M3Collection:
             None: for ever.
         reencode: Where the collection's vectors are those of another model, encode its documents again with `model`,
             all of them and before anything else. Their texts are read up to the model's own limit.
+        partition_key: A field of metadata, which every document must have as text ("lang") or as an integer
+            ("tenant:int"): a new collection is partitioned by it, so that filters that name it look at few rows.
+        consistency: How recent what searches see must be: "Strong", "Bounded", "Session" or "Eventually". A new
+            collection is made with it ("Session" if None). Milvus Lite always sees everything.
+        dense_index: `HNSW(m=16, ef_construction=200)`, `IVF_SQ8(nlist=1024)` or `DISKANN()`, for a new collection of a
+            server. None: the one it picks by itself.
+        effort: How much of such an index a search looks at: HNSW's `ef`, IVF's `nprobe`, DISKANN's `search_list`. More
+            finds more and takes longer. None: the server's default.
+        drop_ratio: The share of a query's smallest lexical weights that a server leaves out in sparse searches.
         token_vectors: How a new collection keeps token vectors, so that searches that rank by them need not encode
             documents again: "fp16" (2 bytes a number) or "int8" (1 byte, and a scale a vector). None keeps none. What
             an existing collection keeps is decided, and None takes it. Milvus Lite holds all of it in memory; a server
@@ -65,6 +75,7 @@ class M3Collection:
         pool: How many of a document's token vectors become one, on average: 1 to 4. What it costs: docs/quality.md.
 
     Raises:
+        TypeError, ValueError: An argument is of another type or out of its range.
         MilvusError: Milvus cannot be reached, rejects the token, takes no collection of this name, keeps no token
             vectors, or the file is open in another process.
         CollectionMismatchError: A collection of this name exists and cannot hold these vectors, holds another model's,
@@ -85,6 +96,11 @@ class M3Collection:
         db_name: str = "",
         timeout: float | None = DEFAULT_TIMEOUT,
         reencode: bool = False,
+        partition_key: str | None = None,
+        consistency: Consistency | None = None,
+        dense_index: DenseIndex | None = None,
+        effort: int | None = None,
+        drop_ratio: float = 0.0,
         token_vectors: TokenForm | None = None,
         pool: int = 1,
     ) -> None:
@@ -94,7 +110,8 @@ class M3Collection:
         self._own_model = False
         self._loading = threading.RLock()
         dense_dim = None if model is None else model.dim["dense"]
-        self._table = Table(name, str(uri), token, db_name, values.seconds("timeout", timeout), dense_dim)
+        settings = Settings.of(partition_key, consistency, dense_index, effort, drop_ratio)
+        self._table = Table(name, str(uri), token, db_name, values.seconds("timeout", timeout), dense_dim, settings)
         try:
             self._tokens.check(self._table)
             if model is not None:

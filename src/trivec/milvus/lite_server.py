@@ -37,6 +37,12 @@ def is_open(path: str) -> bool:
     return path in getattr(_manager(), "_servers", {})
 
 
+def database(path: str) -> Any:
+    """Return Milvus Lite's own object for a file that this process has open; None if it cannot be had."""
+    entry = getattr(_manager(), "_servers", {}).get(path)
+    return entry[1] if entry is not None and len(entry) > 1 else None
+
+
 def start(path: str) -> None:
     """Start the server for a file, so that pymilvus finds it there, unless this process has it open.
 

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from trivec.errors import CollectionMismatchError, MilvusError
 from trivec.milvus import filters, rows, schema, token_field, values
 from trivec.milvus.connection import Connection, is_lite, without_credentials
+from trivec.milvus.settings import Settings
 from trivec.milvus.token_field import TokenField
 from trivec.search.hits import Hit
 from trivec.support.forks import ForkSafeLock
@@ -63,6 +64,7 @@ class Table:
         db_name: The server's database.
         timeout: As in `Connection`.
         dense_dim: The size of dense vectors that an existing collection must have; None: any.
+        settings: How it is made and searched.
 
     Attributes:
         description: What Milvus says of it; None where it does not exist.
@@ -73,9 +75,19 @@ class Table:
     """
 
     def __init__(
-        self, name: str, uri: str, token: str, db_name: str, timeout: float | None, dense_dim: int | None = None
+        self,
+        name: str,
+        uri: str,
+        token: str,
+        db_name: str,
+        timeout: float | None,
+        dense_dim: int | None = None,
+        settings: Settings | None = None,
     ) -> None:
         self.name = name
+        self._settings = settings or Settings()
+        if is_lite(uri):
+            self._settings.check_for_lite()
         self.place = without_credentials(uri)
         self.description: schema.Description | None = None
         self._uri = uri
@@ -109,7 +121,9 @@ class Table:
         if not self._call("open", lambda client: client.has_collection(self.name)):
             self._check_name()
             return
-        self._refuse(self._call("open", lambda client: schema.differences(client, self.name, dense_dim)))
+        self._refuse(
+            self._call("open", lambda client: schema.differences(client, self.name, dense_dim, self._settings))
+        )
         self._load()
 
     def create(
@@ -134,7 +148,10 @@ class Table:
                 field = None if tokens is None else tokens(self._server_version())
                 said = {**properties, **({} if field is None else field.properties())}
                 try:
-                    self._call("create", lambda client: schema.create(client, self.name, dense_dim, said, field))
+                    self._call(
+                        "create",
+                        lambda client: schema.create(client, self.name, dense_dim, said, field, self._settings),
+                    )
                     self._load()
                 except MilvusError:
                     self._open(dense_dim)  # another process may have made it since
@@ -220,7 +237,7 @@ class Table:
                 "query",
                 self.name,
                 filter=rows.id_filter(group),
-                output_fields=list(fields),
+                output_fields=self._declared_too(fields),
                 consistency_level="Strong",
             )
             got = self._call("look up ids", looking)
@@ -276,16 +293,20 @@ class Table:
         if field == token_field.PATH and self.tokens is not None:
             metric = self.tokens.metric
         doing = f"search with the filter {filter!r}" if filter else "search"
+        index_type = "" if self.description is None else self.description.dense_index
+        params = self._settings.search_parameters(field, index_type)
+        level = {} if self._settings.consistency is None else {"consistency_level": self._settings.consistency}
         for group in batches(vectors, _QUERIES_PER_REQUEST):
             searching = methodcaller(
                 "search",
                 self.name,
                 data=group,
                 anns_field=field,
-                search_params={"metric_type": metric},
+                search_params={"metric_type": metric, **({"params": params} if params else {})},
                 limit=depth,
                 filter=filter,
-                output_fields=["text", "$meta"],
+                output_fields=self._declared_too(["text", "$meta"]),
+                **level,
             )
             shares = [len(vector) if field == token_field.PATH else 1 for vector in group]
             answer = zip(self._call(doing, searching), shares, strict=True)
@@ -300,7 +321,9 @@ class Table:
             return [], []
         some = self._call(
             "look at metadata",
-            lambda client: client.query(self.name, filter="", output_fields=["$meta"], limit=_ROWS_FOR_NAMES),
+            lambda client: client.query(
+                self.name, filter="", output_fields=self._declared_too(["$meta"]), limit=_ROWS_FOR_NAMES
+            ),
         )
         there = sorted({name for entity in some for name in rows.metadata(entity)})
         unknown = []
@@ -324,10 +347,17 @@ class Table:
         )
 
     def _load(self) -> None:
-        self._call("load", lambda client: schema.load(client, self.name, lite=is_lite(self._uri)))
+        self._call(
+            "load", lambda client: schema.load(client, self.name, lite=is_lite(self._uri), settings=self._settings)
+        )
         while not self._call("load", lambda client: schema.is_loaded(client, self.name)):
             time.sleep(_LOADING_PAUSE)
         self.description = self._call("open", lambda client: schema.describe(client, self.name))
+
+    def _declared_too(self, fields: Sequence[str]) -> list[str]:
+        """Return fields to ask for: with all metadata, the one that is a field of its own, as the partition key."""
+        key = None if self.description is None else self.description.partition_key
+        return [*fields, key.name] if key is not None and "$meta" in fields else list(fields)
 
     def _check_name(self) -> None:
         if problem := schema.name_problem(self.name):
