@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from trivec.embedding_function import BGEM3EmbeddingFunction
     from trivec.model import M3Model
     from trivec.model.async_model import AsyncM3Model
+    from trivec.model.m3_reranker import M3Reranker
+    from trivec.search.hits import RerankResult
     from trivec.vectors.embeddings import M3Embedding, M3Embeddings
 
 __version__ = "0.1.0"
@@ -22,9 +24,20 @@ _HOME = {
     "M3Embedding": "trivec.vectors.embeddings",
     "M3Embeddings": "trivec.vectors.embeddings",
     "M3Model": "trivec.model",
+    "M3Reranker": "trivec.model.m3_reranker",
+    "RerankResult": "trivec.search.hits",
 }
 
-__all__ = ["AsyncM3Model", "BGEM3EmbeddingFunction", "M3Embedding", "M3Embeddings", "M3Model", "__version__"]
+__all__ = [
+    "AsyncM3Model",
+    "BGEM3EmbeddingFunction",
+    "M3Embedding",
+    "M3Embeddings",
+    "M3Model",
+    "M3Reranker",
+    "RerankResult",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

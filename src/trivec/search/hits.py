@@ -35,3 +35,22 @@ class Hit:
     colbert_score: float | None = None
     matched_words: tuple[tuple[str, float], ...] | None = None
     chunks: tuple[Hit, ...] | None = None
+
+
+@dataclass(frozen=True)
+class RerankResult:
+    """A document that a reranker was given, as pymilvus-model shows it.
+
+    Attributes:
+        text: Its text.
+        score: How well it answers the query; higher is better.
+        index: Its place among the documents that were given, from 0.
+    """
+
+    text: str
+    score: float
+    index: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the three by name."""
+        return {"text": self.text, "score": self.score, "index": self.index}
