@@ -48,18 +48,18 @@ def checkpoint(xlmr_tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -
 def every_length(checkpoint: Path) -> tuple[list[tuple[str, str]], list[float]]:
     """A pair of every length from 4 to 200 tokens and of some up to 600, and the reference's scores."""
     draw = random.Random(7)
-    tokenizer = PairTokenizer(M3Tokenizer(checkpoint / "tokenizer.json"))
-    by_length: dict[int, tuple[str, str]] = {4: ("", "")}
-    wanted = [*range(5, 201), 300, 400, 513, 600]
-    while missing := [length for length in wanted if length not in by_length]:
-        words = draw.choices(WORDS, k=draw.choice(missing))
-        of_query = draw.randrange(min(len(words), 30) + 1)
-        query, passage = " ".join(words[:of_query]), " ".join(words[of_query:])
-        for length in missing:
-            shorter = passage[: length * 3]
-            (ids,) = tokenizer.encode_batch([TextPair(query, shorter)], 10_000).token_ids
-            by_length.setdefault(len(ids), (query, shorter))
-    pairs = [by_length[length] for length in [4, *wanted]]
+    tokenizer = M3Tokenizer(checkpoint / "tokenizer.json")
+    pairs = [("", "")]
+    for length in [*range(1, 197), 296, 396, 509, 596]:  # without the four special tokens
+        found = False
+        while not found:
+            query = " ".join(draw.choices(WORDS, k=draw.randrange(min(length, 24) // 2 + 1)))
+            passage = " ".join(draw.choices(WORDS, k=length))
+            left = length - len(tokenizer.token_spans(query))
+            passage = passage[: tokenizer.token_spans(passage)[left - 1][1]] if left > 0 else ""
+            (ids,) = PairTokenizer(tokenizer).encode_batch([TextPair(query, passage)], 10_000).token_ids
+            found = len(ids) == length + 4
+        pairs.append((query, passage))
     pairs += [*pairs[:3], ("", "a lake"), ("a lake", ""), (" ", "\t\n"), ("ﬁ Ⅷ ｆｕｌｌ", "🚣")]
     return pairs, reference(checkpoint).compute_score(pairs, batch_size=16, max_length=SMALL.max_length)
 
