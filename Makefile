@@ -10,7 +10,7 @@ listed = $(wildcard constraints/$(1)-$(PYTHON_VERSION).txt)
 install = PIP_CONSTRAINT='$(call listed,$(1))' PIP_BUILD_CONSTRAINT='$(call listed,$(1))' \
 	$(2)/bin/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lowest lint parity slow newest constraints clean
+.PHONY: demo test lowest lint parity integration slow newest constraints clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python examples/demo.py $(DEMO)
@@ -37,6 +37,12 @@ parity: .venv-parity/installed
 		tests/checkpoint/test_safetensors_file.py
 	.venv-parity/bin/python -m pytest -m slow -k train tests/test_documentation.py
 
+# Runs the clients that people have, unchanged, against the server: openai, pymilvus.model, huggingface_hub, LangChain,
+# LlamaIndex and Milvus Lite, in an environment of their own (no torch, about 1 GB; most of it is never imported, so that
+# compiling it would only take time).
+integration: .venv-integration/installed
+	.venv-integration/bin/python -m pytest -m integration tests/integration
+
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
 
@@ -46,7 +52,7 @@ newest:
 	.venv-newest/bin/pip install --quiet --disable-pip-version-check '.[eval,milvus,parquet]' pytest pandas mypy
 	.venv-newest/bin/python -m pytest
 
-# Writes constraints/ anew from what pip installs today; then `make test parity` shows whether it holds.
+# Writes constraints/ anew from what pip installs today; then `make test parity integration` shows whether it holds.
 constraints:
 	$(PYTHON) tools/constraints.py
 
@@ -63,5 +69,11 @@ $(VENV)/installed: $(built) $(call listed,dev)
 	$(call install,parity,.venv-parity) --requirement constraints/parity.in --editable '.[train]'
 	touch $@
 
+.venv-integration/installed: $(built) constraints/integration.in $(call listed,integration)
+	$(PYTHON) -m venv .venv-integration
+	$(call install,integration,.venv-integration) --no-compile --requirement constraints/integration.in \
+		--editable '.[server]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-parity .venv-newest build
+	rm -rf $(VENV) .venv-parity .venv-integration .venv-newest build

@@ -2,7 +2,8 @@
 
 `BAAI/bge-m3` is replaced by `nano` in all of them. Beside the block, the folder holds what a reader brings: a model and
 files of the names in `readers_files`. A block that cannot run here has a comment before it, which the rendered page
-does not show: `<!-- not run: REASON -->`. Left out is docs/performance.md: its blocks are benchmarks, which take hours.
+does not show: `<!-- not run: REASON -->`, or `<!-- run by make integration -->` if that runs it. Left out is
+docs/performance.md: its blocks are benchmarks, which take hours.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(set((ROOT / "docs").glob("*.md")) - {ROOT / "docs" / "performance.md"})]
-FENCED = re.compile(r"^(?:<!-- not run: (?P<why>.+) -->\n)?```(?P<language>.*)\n(?P<code>(?:.*\n)*?)```$", re.MULTILINE)
+FENCED = re.compile(
+    r"^(?:<!-- (?:not run: (?P<why>.+)|run by (?P<elsewhere>make integration)) -->\n)?"
+    r"```(?P<language>.*)\n(?P<code>(?:.*\n)*?)```$",
+    re.MULTILINE,
+)
 RUNS = {"python": [sys.executable], "sh": ["bash", "-eu"]}
 # What a block needs that `pip install '.[dev]'` does not bring.
 NEEDS_TORCH = re.compile(r"trivec train|trivec\.training")
@@ -30,13 +35,14 @@ NEEDS_TORCH = re.compile(r"trivec train|trivec\.training")
 
 @dataclass(frozen=True)
 class Block:
-    """A code block: where it is, in which language, and why it is not run (None if it is)."""
+    """A code block: where it is, in which language, why it is not run (None if it is), and what runs it if not this."""
 
     page: Path
     line: int
     language: str
     code: str
     why_not: str | None
+    elsewhere: str | None
 
     def __str__(self) -> str:
         return f"{self.page.name}:{self.line}{'-train' if NEEDS_TORCH.search(self.code) else ''}"
@@ -45,13 +51,13 @@ class Block:
 def blocks_of(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     return [
-        Block(page, text.count("\n", 0, found.start()) + 1, found["language"], found["code"], found["why"])
+        Block(page, text.count("\n", 0, found.start()) + 1, *found.group("language", "code", "why", "elsewhere"))
         for found in FENCED.finditer(text)
     ]
 
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
-RUN = [block for block in BLOCKS if block.language in RUNS and block.why_not is None]
+RUN = [block for block in BLOCKS if block.language in RUNS and not (block.why_not or block.elsewhere)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -61,6 +67,7 @@ def test_every_block_is_fenced_and_in_a_language_that_is_run_or_data(page: Path)
     prose = FENCED.sub("", text)
     assert "```" not in prose
     assert "<!-- not run" not in prose, "the comment must stand on the line before its block"
+    assert "<!-- run by" not in prose, "the comment must stand on the line before its block"
     assert [line for line in prose.splitlines() if re.match(r" {4,}\S", line)] == []
 
 
@@ -74,8 +81,8 @@ def test_few_blocks_are_not_run():
     assert len(left_out) < len(RUN)
 
 
-@pytest.mark.parametrize("block", [block for block in BLOCKS if block.why_not], ids=str)
-def test_blocks_that_are_not_run_are_at_least_code(block: Block):
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.why_not or block.elsewhere], ids=str)
+def test_blocks_that_are_not_run_here_are_at_least_code(block: Block):
     if block.language == "python":
         assert compile(block.code, str(block), "exec")
     else:

@@ -1,9 +1,10 @@
 """Writes constraints/NAME-3.N.txt: every package that a fresh environment gets today, at the version it gets.
 
-`make test`, `make parity` and CI install under these constraints, so that a release made tomorrow cannot turn them red;
-`make newest` runs the suite without them. pyproject.toml's own ranges stay open: a user gets what pip resolves.
+`make test`, `make parity`, `make integration` and CI install under these constraints, so that a release made tomorrow
+cannot turn them red; `make newest` runs the suite without them. pyproject.toml's own ranges stay open: a user gets what
+pip resolves.
 
-    make constraints        # both, with the Python that make uses
+    make constraints        # all, with the Python that make uses
     python tools/constraints.py parity
 """
 
@@ -22,6 +23,7 @@ FOLDER = ROOT / "constraints"
 INSTALLED = {
     "dev": ("hatchling", "--editable", f"{ROOT}[dev]"),
     "parity": ("hatchling", "--requirement", str(FOLDER / "parity.in"), "--editable", f"{ROOT}[train]"),
+    "integration": ("hatchling", "--requirement", str(FOLDER / "integration.in"), "--editable", f"{ROOT}[server]"),
 }
 # Not constrained: the package itself, and what a new environment brings along.
 _LEFT_OUT = {"trivec", "pip", "setuptools", "wheel"}

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from trivec.engines.selection import choose_engine
+from trivec.engines.selection import reduced_precision
 from trivec.model import M3Model
 from trivec.support.addresses import is_url
 from trivec.support.arguments import switch, whole_number
@@ -143,7 +143,7 @@ class BGEM3EmbeddingFunction:
                 raise ValueError("use_fp16=True cannot be given with a URL: the server decides")
             precision = precision or "auto"
         elif precision is None:
-            precision = _reduced_precision(options.get("engine", "auto"), device) if use_fp16 else "fp32"
+            precision = reduced_precision(options.get("engine", "auto"), device) if use_fp16 else "fp32"
         with ExitStack() as on_failure:
             self.model = M3Model.load(model_name, device=device, precision=precision, **options)
             on_failure.callback(self.model.close)
@@ -231,12 +231,6 @@ def _of_two_names(name: str, value: Any, default: Any, other_name: str, argument
 
 def _as_list(value: Any) -> list[str]:
     return [str(one) for one in (value if isinstance(value, (list, tuple)) else [value])]
-
-
-def _reduced_precision(engine: str, device: str | Sequence[str] | None) -> str:
-    """What `use_fp16=True` stands for: float16 where a device is not the CPU, the fastest there is on the CPU."""
-    _, devices = choose_engine(engine, device)
-    return "fp16" if set(devices) != {"cpu"} else "auto"
 
 
 def _unknown_argument(name: str) -> str:
