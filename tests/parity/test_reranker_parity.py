@@ -46,21 +46,27 @@ def checkpoint(xlmr_tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def every_length(checkpoint: Path) -> tuple[list[tuple[str, str]], list[float]]:
-    """A pair of every length from 4 to 200 tokens and of some up to 600, and the reference's scores."""
+    """A pair of every length from 5 to 200 tokens and of some up to 600, and the reference's scores.
+
+    No passage is empty, nor has an unknown character: the reference decodes what it has tokenized and tokenizes that
+    once more, which loses the blank before `<unk>`, and where nothing is left reads the query alone.
+    """
     draw = random.Random(7)
     tokenizer = M3Tokenizer(checkpoint / "tokenizer.json")
-    pairs = [("", "")]
+    pairs = []
     for length in [*range(1, 197), 296, 396, 509, 596]:  # without the four special tokens
         found = False
         while not found:
             query = " ".join(draw.choices(WORDS, k=draw.randrange(min(length, 24) // 2 + 1)))
             passage = " ".join(draw.choices(WORDS, k=length))
             left = length - len(tokenizer.token_spans(query))
-            passage = passage[: tokenizer.token_spans(passage)[left - 1][1]] if left > 0 else ""
+            if left < 1:
+                continue
+            passage = passage[: tokenizer.token_spans(passage)[left - 1][1]]
             (ids,) = PairTokenizer(tokenizer).encode_batch([TextPair(query, passage)], 10_000).token_ids
             found = len(ids) == length + 4
         pairs.append((query, passage))
-    pairs += [*pairs[:3], ("", "a lake"), ("a lake", ""), (" ", "\t\n"), ("ﬁ Ⅷ ｆｕｌｌ", "🚣")]
+    pairs += [*pairs[:3], ("", "a lake"), ("ﬁ Ⅷ", "ｆｕｌｌ"), ("\t\n", " a  boat ")]
     return pairs, reference(checkpoint).compute_score(pairs, batch_size=16, max_length=SMALL.max_length)
 
 
@@ -79,7 +85,8 @@ def test_pairs_are_cut_as_transformers_cuts_them(checkpoint: Path, max_length: i
     ours = PairTokenizer(M3Tokenizer(checkpoint / "tokenizer.json"))
     draw = random.Random(max_length)
     for _ in range(100):
-        query, passage = (" ".join(draw.choices(WORDS, k=draw.randrange(30))) for _ in range(2))
+        # transformers takes an empty passage for none.
+        query, passage = (" ".join(draw.choices(WORDS, k=draw.randrange(1, 30))) for _ in range(2))
         whole = theirs(query, passage)["input_ids"]
         wanted = theirs(query, passage, truncation="longest_first", max_length=max_length)["input_ids"]
         got = ours.encode_batch([TextPair(query, passage)], max_length)
