@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from trivec.documents import Document
 from trivec.errors import MilvusError
@@ -25,10 +25,13 @@ from trivec.model import M3Model, encode_without_warning
 from trivec.search import grouping, hybrid
 from trivec.search.fusion import RRF, Weighted, own_ranker
 from trivec.search.hits import Hit
-from trivec.search.modes import Mode
+from trivec.search.modes import Mode, Rerank
 from trivec.support.arguments import whole_number
 from trivec.support.caller import level_of_the_caller
-from trivec.vectors.embeddings import FloatArray, asked_for
+from trivec.vectors.embeddings import FloatArray, M3Embeddings, asked_for
+
+if TYPE_CHECKING:
+    from trivec.model.m3_reranker import M3Reranker
 
 
 class M3Collection:
@@ -279,7 +282,8 @@ class M3Collection:
         offset: int = ...,
         filter: str = ...,
         ranker: RRF | Weighted | None = ...,
-        rerank: Literal["colbert"] | None = ...,
+        rerank: Rerank | None = ...,
+        reranker: M3Reranker | None = ...,
         candidates: int | None = ...,
         matched_words: bool = ...,
         group: Literal["document"] | None = ...,
@@ -295,7 +299,8 @@ class M3Collection:
         offset: int = ...,
         filter: str = ...,
         ranker: RRF | Weighted | None = ...,
-        rerank: Literal["colbert"] | None = ...,
+        rerank: Rerank | None = ...,
+        reranker: M3Reranker | None = ...,
         candidates: int | None = ...,
         matched_words: bool = ...,
         group: Literal["document"] | None = ...,
@@ -310,7 +315,8 @@ class M3Collection:
         offset: int = 0,
         filter: str = "",
         ranker: RRF | Weighted | None = None,
-        rerank: Literal["colbert"] | None = None,
+        rerank: Rerank | None = None,
+        reranker: M3Reranker | None = None,
         candidates: int | None = None,
         matched_words: bool = False,
         group: Literal["document"] | None = None,
@@ -327,7 +333,9 @@ class M3Collection:
             filter: A Milvus filter expression, passed on unchanged: `year > 2000 and lang == "en"`.
             ranker: `RRF(k=60)` or `Weighted(dense=0.4, sparse=0.2)`, for hybrid searches. None: weighted by the model's
                 own fusion weights if its config has any, else RRF.
-            rerank: "colbert" encodes the best candidates again and orders them by MaxSim of their token vectors.
+            rerank: "colbert" encodes the best candidates again and orders them by MaxSim of their token vectors;
+                "cross-encoder" has `reranker` read each together with the query, which is slower and better.
+            reranker: For `rerank="cross-encoder"`. It reads as much of a document as its own `max_length` allows.
             candidates: Rows that each of the two searches brings to a hybrid one, and that are reranked; at least
                 `offset + limit`, of which None takes three times as many. Never more than the 16,384 that Milvus gives.
             matched_words: Fill `Hit.matched_words`, in whatever mode; needs the model's sparse head.
@@ -350,6 +358,7 @@ class M3Collection:
         offset = whole_number("offset", offset, 0)
         candidates = None if candidates is None else whole_number("candidates", candidates, 1)
         depth = hybrid.depth(mode, limit, offset, ranker, rerank, candidates, MOST_ROWS)
+        hybrid.check_reranker(rerank, reranker)
         grouping.check(group)
         if not isinstance(filter, str):
             raise TypeError(f"filter is {filter!r:.60} ({type(filter).__name__}): it must be a Milvus filter, a str")
@@ -365,7 +374,7 @@ class M3Collection:
             texts,
             return_dense=mode != "sparse",
             return_sparse=mode != "dense" or matched_words,
-            return_colbert_vecs=rerank is not None,
+            return_colbert_vecs=rerank == "colbert",
             show_progress=False,
         )
         ranker = ranker or own_ranker(self.model.own_fusion_weights)
@@ -378,13 +387,20 @@ class M3Collection:
         if filter and not any(found):
             self._warn_of_unknown_names(filter)
         if rerank is not None:
-            found = hybrid.reranked(asked_for(encoded.colbert_vecs), found, self._token_vectors)
+            found = self._reranked(texts, encoded, found, reranker)
         found = [grouping.by_document(ranking) for ranking in found] if group else found
         hits = [ranking[offset : offset + limit] for ranking in found]
         if matched_words:
             spans = self.model.tokenizer.tokens_with_spans
             hits = hybrid.with_matched_words(texts, encoded, hits, self._table.fetch, spans)
         return hits[0] if isinstance(queries, str) else hits
+
+    def _reranked(
+        self, queries: list[str], encoded: M3Embeddings, found: list[list[Hit]], reranker: M3Reranker | None
+    ) -> list[list[Hit]]:
+        if reranker is not None:
+            return hybrid.reranked_together(queries, found, reranker.relevance)
+        return hybrid.reranked(asked_for(encoded.colbert_vecs), found, self._token_vectors)
 
     def _token_vectors(self, texts: list[str]) -> list[FloatArray]:
         # Of documents that are longer than the model reads, `add` has warned.

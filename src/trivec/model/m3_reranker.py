@@ -10,12 +10,12 @@ from collections.abc import Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from trivec.checkpoint import M3Config
 from trivec.checkpoint.fingerprint import model_fingerprint
 from trivec.checkpoint.pair_tokenizer import SPECIAL_TOKENS, PairTokenizer, TextPair
-from trivec.encoding import EncodingSettings, encode_windows, warn_of_truncation
+from trivec.encoding import EncodingSettings, encode_windows, tokenize_window, warn_of_truncation
 from trivec.engines import Engine, Heads
 from trivec.errors import CheckpointError, TrivecError
 from trivec.model.m3_model import within_limit
@@ -32,7 +32,11 @@ from trivec.support.arguments import (
 )
 from trivec.support.forks import PerProcess
 from trivec.support.handles import LoadArguments, loaded_again
-from trivec.vectors.embeddings import asked_for
+from trivec.vectors.embeddings import M3Embeddings, asked_for
+
+if TYPE_CHECKING:
+    from trivec.checkpoint.tokenizer import TokenizedTexts
+    from trivec.scheduling.scheduler import Scheduler
 
 DEFAULT_RERANKER = "BAAI/bge-reranker-v2-m3"
 # The hidden state of `<s>` as it is.
@@ -67,6 +71,8 @@ class M3Reranker:
     Pickling keeps the name and the arguments of `load`, not the weights: see `support.handles`. Copying gives the
     reranker itself. A forked child loads the weights anew when it first scores.
     """
+
+    _scheduler: Scheduler | None = None
 
     def __init__(self, opened: Opened) -> None:
         """Load the engine; `opened` has a classification head."""
@@ -307,6 +313,19 @@ class M3Reranker:
 
     # What follows is for trivec itself.
 
+    def scheduler(self, **options: Any) -> Scheduler:
+        """Return a queue before this reranker, as `M3Model.scheduler`; it takes what `tokenized` gives."""
+        from trivec.scheduling.scheduler import Scheduler
+
+        dims = {"dense": self.config.hidden_size, "sparse": self.tokenizer.vocabulary_size}
+        return Scheduler(self.tokenizer, self._engines.get, dims, **options)
+
+    def behind(self, scheduler: Scheduler) -> M3Reranker:
+        """Return this reranker with its pairs scored by way of a queue, which `scheduler` has made."""
+        queued = object.__new__(type(self))
+        vars(queued).update(vars(self), _scheduler=scheduler)
+        return queued
+
     def scoring_settings(
         self,
         normalize: bool = False,
@@ -322,21 +341,38 @@ class M3Reranker:
         of_query = None if query_max_length is None else whole_number("query_max_length", query_max_length)
         return ScoringSettings(encoding, of_query, switch("normalize", normalize))
 
+    def relevance(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Return scores between 0 and 1 of pairs, without a word on those that are cut."""
+        return self.scored(pairs, self.scoring_settings(normalize=True, show_progress=False))[0]
+
     def scored(self, pairs: Sequence[tuple[str, str]], settings: ScoringSettings) -> tuple[list[float], int]:
         """Return the scores of pairs, and how many of these were cut; whoever calls this decides what to say of it."""
+        if self._scheduler is not None:
+            tokenized = self.tokenized(pairs, settings)
+            hidden = self._scheduler.submit(tokenized, settings.encoding).result()
+            return self.scores_of(hidden, settings), len(tokenized.cut)
         windows = list(self._windows((TextPair(*pair) for pair in pairs), len(pairs), settings))
         return [score for scores, _ in windows for score in scores], sum(cut for _, cut in windows)
+
+    def tokenized(self, pairs: Sequence[tuple[str, str]], settings: ScoringSettings) -> TokenizedTexts:
+        """Return what the engine reads of pairs."""
+        tokenizer = PairTokenizer(self.tokenizer, settings.query_max_length)
+        return tokenize_window([TextPair(*pair) for pair in pairs], tokenizer, settings.encoding.max_length)
+
+    def scores_of(self, hidden: M3Embeddings, settings: ScoringSettings) -> list[float]:
+        """Return the scores of pairs of which the engine has computed the hidden states."""
+        scores = self._head.scores(asked_for(hidden.dense))
+        return sigmoid(scores) if settings.normalize else scores
 
     def _windows(
         self, pairs: Iterable[TextPair], total: int | None, settings: ScoringSettings
     ) -> Generator[tuple[list[float], int], None, None]:
         """Yield the scores of one window of pairs after another, and how many of these were cut."""
         tokenizer = PairTokenizer(self.tokenizer, settings.query_max_length)
-        doing = ("Scoring", "pairs")
-        with closing(encode_windows(pairs, total, tokenizer, self._engines.get(), settings.encoding, doing)) as windows:
+        encoding, doing = settings.encoding, ("Scoring", "pairs")
+        with closing(encode_windows(pairs, total, tokenizer, self._engines.get(), encoding, doing)) as windows:
             for window in windows:
-                scores = self._head.scores(asked_for(window.dense))
-                yield sigmoid(scores) if settings.normalize else scores, window.truncated
+                yield self.scores_of(window, settings), window.truncated
 
 
 def _pair_length(max_length: int, limit: int) -> int:

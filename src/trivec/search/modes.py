@@ -8,6 +8,9 @@ from typing import Literal, get_args
 Mode = Literal["dense", "sparse", "hybrid"]
 """How a collection is searched."""
 
+Rerank = Literal["colbert", "cross-encoder"]
+"""What orders the best candidates once more: MaxSim of token vectors, or a model that reads query and text together."""
+
 
 class EvaluatedMode(str, Enum):
     """What an evaluation measures, in the order of its tables; an enum, as typer makes no list of a Literal."""

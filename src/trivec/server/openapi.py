@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import trivec
-from trivec.search.modes import Mode
+from trivec.search.modes import Mode, Rerank
 from trivec.server import arrays
 from trivec.server.native_routes import KINDS
-from trivec.server.rerank_routes import MODES
+from trivec.server.rerank_routes import CROSS_ENCODER, MODES
 from trivec.server.service import Service
 
 Schema = dict[str, Any]
@@ -57,7 +57,7 @@ _RANKER: Schema = {
         _object(("kind",), kind={"const": "weighted"}, dense=_NUMBER, sparse=_NUMBER),
     ]
 }
-_RERANK: dict[str, Schema] = {"query": _TEXT, "mode": _one_of(*MODES), **_CUTTING}
+_RERANK: dict[str, Schema] = {"query": _TEXT, "mode": _one_of(*MODES, CROSS_ENCODER), **_CUTTING}
 _OF_TEXTS = _object(("query", "texts"), texts=_TEXTS, return_text=_FLAG, raw_scores=_FLAG, **_RERANK)
 _OF_DOCUMENTS = _object(
     ("query", "documents"),
@@ -202,7 +202,7 @@ _ROUTES: dict[str, tuple[str, str, Schema | None, Schema]] = {
             offset={"type": ["integer", "null"], "minimum": 0, "maximum": 1000},
             filter={"type": ["string", "null"]},
             ranker=_RANKER,
-            rerank=_one_of("colbert"),
+            rerank=_one_of(*get_args(Rerank)),
             group=_one_of("document"),
             candidates=_POSITIVE,
         ),

@@ -24,6 +24,7 @@ _SCORES: dict[str, tuple[Callable[[Any, Any], float], str]] = {
     "colbert": (colbert_score, "colbert_vecs"),
 }
 MODES = ("colbert", "dense", "sparse", "sparse+dense", "colbert+sparse+dense")
+CROSS_ENCODER = "cross-encoder"
 
 
 async def rerank(service: Service, request: Request) -> Response:
@@ -41,8 +42,9 @@ async def reranked(service: Service, request: Request, body: fields.Body) -> Res
             raise
     texts = fields.texts(body, "texts")
     with_text = fields.flag(body, "return_text", False)
-    fields.flag(body, "raw_scores", False)  # for cross-encoders, whose scores are logits; these are what they are
-    scores, _ = await _scores(service, request, body, texts)
+    # For the cross-encoder, whose scores are logits; those of vectors are what they are.
+    raw = fields.flag(body, "raw_scores", False)
+    scores, _ = await _scores(service, request, body, texts, raw=raw)
     order = _best_first(scores)
     return arrays.as_json(
         [{"index": i, "score": scores[i]} | ({"text": texts[i]} if with_text else {}) for i in order],
@@ -72,17 +74,21 @@ async def _of_documents(service: Service, request: Request, body: fields.Body) -
 
 
 async def _scores(
-    service: Service, request: Request, body: fields.Body, documents: list[str]
+    service: Service, request: Request, body: fields.Body, documents: list[str], *, raw: bool = False
 ) -> tuple[list[float], int]:
     """Score documents for the query of the body; also tell how many tokens there were."""
     model = service.model
     query = fields.text(body, "query")
-    mode = fields.choice(body, "mode", MODES) or ("colbert" if model.has_colbert else "dense")
+    by_vectors = "colbert" if model.has_colbert else "dense"
+    default = by_vectors if service.reranker is None else CROSS_ENCODER
+    mode = fields.choice(body, "mode", (*MODES, CROSS_ENCODER)) or default
     if len(documents) > service.settings.max_texts:
         limit = service.settings.max_texts
         raise RequestError("Validation", f"{len(documents):,} documents are more than the {limit:,} of a request")
-    parts = mode.split("+")
     truncate = truncation.asked(body)
+    if mode == CROSS_ENCODER:
+        return await service.relevance(request, query, documents, normalize=not raw, truncate=truncate)
+    parts = mode.split("+")
     of_query, tokens = await service.encode(request, [query], parts, truncate=truncate)
     scores: list[float] = []
     for some in in_groups(documents, model.max_length):
