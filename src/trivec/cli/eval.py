@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -44,7 +45,7 @@ def evaluate(
         list[EvaluatedMode] | None,
         typer.Option(
             metavar="MODE",
-            help=f"A way to search; repeatable: {_MODES}. Default: all that the model has heads for.",
+            help=f"A way to search; repeatable: {_MODES}. Default: all that there are heads and models for.",
             show_default=False,
         ),
     ] = None,
@@ -52,6 +53,15 @@ def evaluate(
         EvaluatedMode | None,
         typer.Option(
             metavar="MODE", help="What the others are tested against. Default: bm25-pieces.", show_default=False
+        ),
+    ] = None,
+    reranker: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Measure cross-encoder too: this one re-ranks what dense and sparse search find.",
+            show_default=False,
+            rich_help_panel=_SEARCH,
         ),
     ] = None,
     candidates: Annotated[
@@ -144,11 +154,15 @@ def evaluate(
     trivec eval my-model test.jsonl --mode dense --mode all --baseline dense
 
     trivec eval my-model test.jsonl --tune-fusion dev.jsonl --save-fusion
+
+    trivec eval BAAI/bge-m3 scifact/ --reranker BAAI/bge-reranker-v2-m3 --candidates 50
     """
     # What can be wrong with the arguments is found before the model is loaded.
     _check_fusion_options(model, weights is not None, bool(tune_fusion), save_fusion)
     fusion = None if weights is None else _weights(weights)
     _check_baseline(mode, baseline)
+    if reranker is None and mode and EvaluatedMode.cross_encoder in mode:
+        raise typer.BadParameter("--mode cross-encoder needs --reranker MODEL")
     _check_folders({"--json": json_file, "--markdown": markdown, "--chart": chart})
     from trivec import evaluation
     from trivec.evaluation.chart import check_chart_path
@@ -177,7 +191,16 @@ def evaluate(
             evaluation.store_fusion_weights(model, fusion)
         modes = None if mode is None else [one.value for one in mode]
         tested = None if baseline is None else baseline.value
-        report = evaluation.evaluate(loaded, held_out, settings, modes=modes, fusion_weights=fusion, baseline=tested)
+        with nullcontext() if reranker is None else model_options.load_reranker(reranker) as cross_encoder:
+            report = evaluation.evaluate(
+                loaded,
+                held_out,
+                settings,
+                modes=modes,
+                fusion_weights=fusion,
+                baseline=tested,
+                reranker=cross_encoder,
+            )
     _show(report)
     if json_file is not None:
         report.write_json(json_file)

@@ -20,6 +20,7 @@ class EvaluatedMode(str, Enum):
     multi_vector = "multi-vector"
     dense_sparse = "dense+sparse"
     all = "all"
+    cross_encoder = "cross-encoder"
     bm25_words = "bm25-words"
     bm25_pieces = "bm25-pieces"
 
