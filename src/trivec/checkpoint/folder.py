@@ -90,6 +90,11 @@ class Checkpoint:
         return self.folder / TOKENIZER_FILE
 
     @property
+    def is_cross_encoder(self) -> bool:
+        """Whether it scores pairs of texts and has no head for vectors."""
+        return self.classifier is not None and self.sparse_linear is None and self.colbert_linear is None
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """Every file of the model that is read, the weights first."""
         heads = zip(HEAD_FILES, (self.sparse_linear, self.colbert_linear), strict=True)

@@ -83,7 +83,7 @@ def _facts(model: str, revision: str | None, offline: bool) -> dict[str, Any]:
     choice = choose_for_cpu("auto")
     return {
         "folder": str(checkpoint.folder),
-        "kind": "embeddings" if classifier is None else "cross-encoder",
+        "kind": "cross-encoder" if checkpoint.is_cross_encoder else "embeddings",
         "fingerprint": model_fingerprint(checkpoint),
         "files": {file.name: file.stat().st_size for file in checkpoint.files},
         "layers": config.num_layers,

@@ -140,6 +140,16 @@ class ModelOptions:
             use_cache=not self.no_cache,
         )
 
+    def is_cross_encoder(self, name: str) -> bool:
+        """Whether the model of that name scores pairs and gives no vectors; no, where it cannot be opened."""
+        from trivec.checkpoint import open_checkpoint
+        from trivec.errors import CheckpointError
+
+        try:
+            return open_checkpoint(name, revision=self.revision, local_files_only=self.offline).is_cross_encoder
+        except CheckpointError:  # which loading it says
+            return False
+
     def load_reranker(self, name: str | None) -> M3Reranker:
         """Load the cross-encoder of that name, the default one if None, as a model would be; `revision` is not its."""
         from trivec.model.m3_reranker import M3Reranker

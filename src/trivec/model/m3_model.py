@@ -139,10 +139,9 @@ class M3Model:
 
             return RemoteModel(arguments)
         opened = open_model(arguments)
-        here = opened.checkpoint
-        if here.classifier is not None and here.sparse_linear is None and here.colbert_linear is None:
+        if opened.checkpoint.is_cross_encoder:
             raise CheckpointError(
-                f"{here.folder} is a cross-encoder, which scores pairs of texts and gives no vectors: "
+                f"{opened.checkpoint.folder} is a cross-encoder, which scores pairs of texts and gives no vectors: "
                 "load it with trivec.M3Reranker.load, or as --reranker"
             )
         if max_length is not None:
