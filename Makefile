@@ -10,10 +10,14 @@ listed = $(wildcard constraints/$(1)-$(PYTHON_VERSION).txt)
 install = PIP_CONSTRAINT='$(call listed,$(1))' PIP_BUILD_CONSTRAINT='$(call listed,$(1))' \
 	$(2)/bin/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lowest lint parity integration slow newest constraints clean
+.PHONY: demo page test lowest lint parity integration slow newest constraints clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python examples/demo.py $(DEMO)
+
+# The search page on the demo's collection, until Ctrl-C.
+page: demo
+	$(BIN)/trivec serve nano --uri $(DEMO)/milvus.db --collection demo
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest

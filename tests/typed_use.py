@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import assert_type
 
-from trivec import BGEM3EmbeddingFunction, M3Embedding, M3Embeddings, M3Model
+from trivec import AsyncM3Model, BGEM3EmbeddingFunction, M3Embedding, M3Embeddings, M3Model
 from trivec.vectors.sparse import SparseMatrix
 
 Vectors = npt.NDArray[np.float32]
@@ -31,6 +31,14 @@ def encode(model: M3Model, texts: list[str], flag: bool) -> None:
         assert_type(embedding.sparse, SparseMatrix)
     either: M3Embeddings = model.encode(texts, return_dense=flag, return_sparse=flag, return_colbert_vecs=flag)
     assert_type(either.dense, Vectors | None)
+
+
+async def awaited(model: AsyncM3Model, texts: list[str]) -> None:
+    assert_type((await model.encode(texts)).dense, Vectors)
+    assert_type((await model.encode(texts, return_colbert_vecs=True)).colbert_vecs, list[Vectors])
+    assert_type((await model.encode(texts, return_dense=False)).dense, None)
+    async for embedding in model.encode_stream(texts):
+        assert_type(embedding.dense, Vectors | None)
 
 
 def as_milvus_has_it(function: BGEM3EmbeddingFunction, texts: list[str]) -> None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from trivec.scheduling.scheduler import Scheduler
+    from trivec.search.explanation import Explanation
     from trivec.vectors import kinds
 
 
@@ -395,6 +396,30 @@ class M3Model:
         modes = in_five_modes(scores, of_three)
         return {mode: values[0] for mode, values in modes.items()} if one else modes
 
+    def explain(self, query: str, text: str, *, max_length: int | None = None) -> Explanation:
+        """Show why a text matches a query: the weight of each word, and how near words are to each other.
+
+        Args:
+            query: The query.
+            text: The text.
+            max_length: As in `encode`.
+
+        Raises:
+            TypeError: One of the two is no str.
+            ValueError: `max_length` is out of its range.
+        """
+        from trivec.search.explanation import Side, explained
+
+        heads = {"return_sparse": self.has_sparse, "return_colbert_vecs": self.has_colbert}
+        settings = self.encoding_settings(max_length=max_length, **heads, show_progress=False)
+        embeddings = self._encode([query, text], settings)
+        sides = []
+        for one, own in zip((query, text), embeddings, strict=True):
+            weights = {} if own.sparse is None else weights_by_id(own.sparse)
+            tokens = self.tokenizer.tokens_with_spans(one)
+            sides.append(Side(one, tokens, weights, own.colbert_vecs, settings.max_length - 2))
+        return explained(sides[0], sides[1], self._scores(*embeddings), bool(embeddings.cut))
+
     def scheduler(self, **options: Any) -> Scheduler:
         """Return a queue before this model, for programs that many ask at once; it takes over none of the model's life.
 
@@ -475,6 +500,18 @@ class M3Model:
         self.require_heads(sparse=heads.sparse, colbert=heads.colbert)
         show_progress = switch("show_progress", show_progress)
         return EncodingSettings(heads, self.checked_length(max_length), max_batch_tokens, show_progress)
+
+    def _scores(self, query: M3Embedding, text: M3Embedding) -> dict[str, float]:
+        """The scores of a pair that the model has heads for."""
+        if query.colbert_vecs is not None and query.sparse is not None:
+            modes = in_five_modes(pair_scores([query], [text]), self.fusion_weights)
+            return {mode: values[0] for mode, values in modes.items()}
+        found = {"dense": dense_score(asked_for(query.dense), asked_for(text.dense))}
+        if query.sparse is not None:
+            found["sparse"] = lexical_score(query.sparse, asked_for(text.sparse))
+        if query.colbert_vecs is not None:
+            found["colbert"] = colbert_score(query.colbert_vecs, asked_for(text.colbert_vecs))
+        return found
 
     def _encode(self, texts: Iterable[str], settings: EncodingSettings) -> M3Embeddings:
         checked = list(checked_texts(texts))

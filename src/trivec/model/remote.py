@@ -178,13 +178,16 @@ class RemoteModel(M3Model):
         under_way: deque[Begun[T]] = deque()
         failure = None
         with LoopThread(at_end=connection.close) as loop:
-            while elements:
-                under_way.append(loop.begin(partial(ask, connection, call, elements)))
+            while True:
+                if elements:
+                    under_way.append(loop.begin(partial(ask, connection, call, elements)))
+                if last:
+                    break
                 if len(under_way) == AT_ONCE:
                     yield under_way.popleft().result()
                     loop.refuse_in_child()
                 try:
-                    elements, _ = next(requests, ([], True))
+                    elements, last = next(requests)
                 except Exception as error:  # the caller's iterable may raise anything: what came before is answered
                     failure = error
                     break

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
 import trivec
+from trivec.search.modes import Mode
 from trivec.server import arrays, fields
 from trivec.server.errors import RequestError
 from trivec.server.service import MOST_COLBERT_TOKENS, Service, in_groups
@@ -176,6 +177,9 @@ async def info(service: Service, _request: Request) -> Response:
                 if reranker is None
                 else {"name": reranker.name, "precision": reranker.precision, "max_length": reranker.max_length},
                 "limits": limits,
+                "collection": None if service.collection is None else service.collection.name,
+                "modes": list(get_args(Mode)),
+                "rerankers": ["colbert"] if model.has_colbert else [],
             },
         }
     )

@@ -80,6 +80,7 @@ _SIMILARITY = _object(
     parameters={"anyOf": [_object(**_CUTTING), {"type": "null"}]},
 )
 _USAGE = _object(("tokens", "truncated"), tokens=_INTEGER, truncated=_INTEGER, cut=_list(_INTEGER))
+_WORD = _object(("start", "end", "weight"), start=_INTEGER, end=_INTEGER, weight=_NUMBER)
 _HIT = _object(
     ("id", "text", "metadata", "score", "scores", "matched_words"),
     id=_TEXT,
@@ -184,6 +185,21 @@ _ROUTES: dict[str, tuple[str, str, Schema | None, Schema]] = {
             max_length=_LENGTH,
         ),
         _object(("model", "usage", *MODES), model=_TEXT, usage=_USAGE, **dict.fromkeys(MODES, _NUMBERS)),
+    ),
+    "/explain": (
+        "post",
+        "Why a text matches a query: words, their weights, and which are near to which.",
+        _object(("query", "text"), query=_TEXT, text=_TEXT),
+        _object(
+            ("query", "text", "query_words", "text_words", "alignment", "scores", "truncated"),
+            query=_TEXT,
+            text=_TEXT,
+            query_words=_list(_WORD),
+            text_words=_list(_WORD),
+            alignment={"anyOf": [_list(_NUMBERS), {"type": "null"}]},
+            scores={"type": "object", "additionalProperties": _NUMBER},
+            truncated={"type": "boolean"},
+        ),
     ),
     "/token_weights": (
         "post",
