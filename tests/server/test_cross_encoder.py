@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from sample_texts import SENTENCES
 from server.conftest import ask
 from serving import Served, serving
 from trivec import M3Model, M3Reranker
+from trivec.errors import TrivecError
 from trivec.milvus import M3Collection
 
 TEXTS = [text for language in SENTENCES.values() for text in language]
@@ -93,3 +95,27 @@ def test_what_the_server_says_of_it(server: Served, tiny_reranker_checkpoint: Pa
         "max_length": 200,
     }
     assert f"reranking with {tiny_reranker_checkpoint}" in "".join(server.said)
+
+
+def test_a_reranker_behind_a_url(server: Served, tiny_reranker: M3Reranker) -> None:
+    pairs = [(QUERY, text) for text in TEXTS] + [(TEXTS[0], TEXTS[1]), ("", "\ud800")]
+    with M3Reranker.load(server.url) as remote:
+        assert (remote.precision, remote.max_length) == ("fp32", 200)
+        assert remote.compute_score(pairs) == pytest.approx(tiny_reranker.compute_score(pairs), abs=1e-5)
+        assert list(remote.score_stream(iter(pairs))) == pytest.approx(tiny_reranker.compute_score(pairs), abs=1e-5)
+        ranked = remote.rank(QUERY, TEXTS, 3, normalize=True)
+        assert [one.index for one in ranked] == [one.index for one in tiny_reranker.rank(QUERY, TEXTS, 3)]
+        assert 0 < ranked[0].score < 1
+        assert remote.compute_score([]) == []
+        assert "which serves" in repr(remote)
+        with pytest.warns(UserWarning, match="1 of 1 pairs had more than max_length=200"):
+            remote.rank(QUERY, [" ".join(TEXTS)])
+        with pytest.raises(ValueError, match="the server decides"):
+            remote.compute_score(pairs, query_max_length=9)
+        received = pickle.loads(pickle.dumps(remote))
+        assert received.compute_score(pairs[0]) == pytest.approx(tiny_reranker.compute_score(pairs[0]), abs=1e-5)
+        received.close()
+    with pytest.raises(TrivecError, match="closed"):
+        remote.compute_score(pairs)
+    with pytest.raises(ValueError, match="the server decides"):
+        M3Reranker.load(server.url, precision="bf16")

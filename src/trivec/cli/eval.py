@@ -163,6 +163,8 @@ def evaluate(
     _check_baseline(mode, baseline)
     if reranker is None and mode and EvaluatedMode.cross_encoder in mode:
         raise typer.BadParameter("--mode cross-encoder needs --reranker MODEL")
+    if reranker is not None and is_url(reranker):
+        raise typer.BadParameter(f"--reranker {reranker}: scores are kept by the model's content, so name its files")
     _check_folders({"--json": json_file, "--markdown": markdown, "--chart": chart})
     from trivec import evaluation
     from trivec.evaluation.chart import check_chart_path

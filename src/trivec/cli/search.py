@@ -51,7 +51,8 @@ def search(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="The model of --rerank cross-encoder, a folder or Hugging Face id. Default: BAAI/bge-reranker-v2-m3.",
+            help="The model of --rerank cross-encoder: a folder, Hugging Face id, or URL of a trivec serve --reranker. "
+            "Default: BAAI/bge-reranker-v2-m3.",
             show_default=False,
         ),
     ] = None,

@@ -86,6 +86,8 @@ def serve(
 
     if is_url(model):
         raise typer.BadParameter(f"{model} is a server already: name a folder or a hub id")
+    if reranker is not None and is_url(reranker):
+        raise typer.BadParameter(f"--reranker {reranker} is a server already: name a folder or a hub id")
     for package in ("starlette", "uvicorn", "httptools", "orjson", "prometheus_client"):
         if find_spec(package) is None:  # to import them takes a moment, and clients may come before that
             raise MissingExtraError("server", package.replace("_", "-"))

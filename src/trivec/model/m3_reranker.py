@@ -22,6 +22,7 @@ from trivec.model.m3_model import within_limit
 from trivec.model.opening import Opened, check_name, open_model
 from trivec.model.relevance import RelevanceHead, sigmoid
 from trivec.search.hits import RerankResult
+from trivec.support.addresses import is_url
 from trivec.support.arguments import (
     checked_pair,
     checked_pairs,
@@ -61,7 +62,7 @@ class M3Reranker:
         [RerankResult(text='The panda is a bear.', score=5.26, index=1)]
 
     Attributes:
-        name: What it was loaded as: a folder or hub id.
+        name: What it was loaded as: a folder, hub id or URL.
         precision: What the encoder computes in, "auto" decided.
         max_length: Most tokens of a pair that are read, unless a call says otherwise.
         tokenizer: The model's tokenizer.
@@ -110,10 +111,11 @@ class M3Reranker:
         use_cache: bool = True,
         api_key: str | None = None,
     ) -> M3Reranker:
-        """Load a cross-encoder from a folder or the Hugging Face hub.
+        """Load a cross-encoder from a folder or the Hugging Face hub, or use that of a `trivec serve --reranker`.
 
         Args:
-            name_or_path: A folder in BAAI/bge-reranker-v2-m3's layout, or a hub id.
+            name_or_path: A folder in BAAI/bge-reranker-v2-m3's layout, a hub id, or "http://host:8080", where the
+                server decides on everything but `api_key`.
             max_length: Most tokens of a pair that are read; the model's own limit if None (8192 for
                 BAAI/bge-reranker-v2-m3).
             device: As of `M3Model.load`, like all others.
@@ -124,17 +126,23 @@ class M3Reranker:
             local_files_only: See there.
             num_threads: See there.
             use_cache: See there.
-            api_key: Of a server, which takes no part in this.
+            api_key: See there.
 
         Raises:
             CheckpointError: The model cannot be found, a file of it is unusable, or it is no cross-encoder.
             DeviceError: The device or precision is not to be had here.
             MissingExtraError: A GPU or `engine="torch"` is asked for, and torch is not installed.
+            ServerError: The server cannot be reached, refuses the key, or has no cross-encoder.
             ValueError: An argument is out of its range.
         """
         check_name(name_or_path)
         loading = (device, engine, precision, max_length, cache_dir, revision, local_files_only, num_threads, use_cache)
-        opened = open_model(LoadArguments(name_or_path, *loading, api_key))
+        arguments = LoadArguments(name_or_path, *loading, api_key)
+        if is_url(name_or_path):
+            from trivec.model.remote_reranker import RemoteReranker
+
+            return RemoteReranker(arguments)
+        opened = open_model(arguments)
         here = opened.checkpoint
         if here.classifier is None:
             raise CheckpointError(
@@ -313,6 +321,11 @@ class M3Reranker:
 
     # What follows is for trivec itself.
 
+    @property
+    def _length_limit(self) -> int:
+        """The largest `max_length`."""
+        return self.config.max_length
+
     def scheduler(self, **options: Any) -> Scheduler:
         """Return a queue before this reranker, as `M3Model.scheduler`; it takes what `tokenized` gives."""
         from trivec.scheduling.scheduler import Scheduler
@@ -335,7 +348,7 @@ class M3Reranker:
         show_progress: bool = True,
     ) -> ScoringSettings:
         """Return the arguments of `compute_score`, which has their meaning and errors, checked."""
-        length = self.max_length if max_length is None else _pair_length(max_length, self.config.max_length)
+        length = self.max_length if max_length is None else _pair_length(max_length, self._length_limit)
         tokens = None if max_batch_tokens is None else whole_number("max_batch_tokens", max_batch_tokens)
         encoding = EncodingSettings(_HEADS, length, tokens, switch("show_progress", show_progress))
         of_query = None if query_max_length is None else whole_number("query_max_length", query_max_length)

@@ -64,6 +64,7 @@ _OF_DOCUMENTS = _object(
     documents=_list({"anyOf": [_TEXT, _object(("text",), text=_TEXT)]}, minItems=1),
     top_n=_POSITIVE,
     return_documents=_FLAG,
+    raw_scores=_FLAG,
     **_RERANK,
 )
 _BEST_FIRST = _list(_object(("index", "score"), index=_INTEGER, score=_NUMBER, text=_TEXT))
@@ -72,7 +73,7 @@ _RESULTS = _object(
     id=_TEXT,
     model=_TEXT,
     results=_list(_object(("index", "relevance_score"), index=_INTEGER, relevance_score=_NUMBER)),
-    usage=_object(("total_tokens",), total_tokens=_INTEGER),
+    usage=_object(("total_tokens", "truncated"), total_tokens=_INTEGER, truncated=_INTEGER),
 )
 _SIMILARITY = _object(
     ("inputs",),

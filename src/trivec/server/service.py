@@ -187,8 +187,8 @@ class Service:
 
     async def relevance(
         self, request: Request, query: str, documents: Sequence[str], *, normalize: bool, truncate: Truncate = "end"
-    ) -> tuple[list[float], int]:
-        """Return the cross-encoder's scores of documents for a query, and how many tokens the pairs have.
+    ) -> tuple[list[float], int, int]:
+        """Return the cross-encoder's scores of documents for a query, how many tokens the pairs have, how many are cut.
 
         Args:
             request: Whose they are: if the client goes away, its pairs leave the queue.
@@ -214,7 +214,7 @@ class Service:
             raise RequestError("Validation", f"query and text {min(given.cut)} have {longest} together: shorten them")
         answer = self._submit(self._of_reranker, lambda scheduler: scheduler.submit(given, settings.encoding))
         hidden = await self._answered(request, answer)
-        return await self.in_thread(lambda: reranker.scores_of(hidden, settings)), answer.tokens
+        return await self.in_thread(lambda: reranker.scores_of(hidden, settings)), answer.tokens, len(given.cut)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Do what takes a moment beside the event loop.
