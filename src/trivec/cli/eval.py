@@ -161,10 +161,7 @@ def evaluate(
     _check_fusion_options(model, weights is not None, bool(tune_fusion), save_fusion)
     fusion = None if weights is None else _weights(weights)
     _check_baseline(mode, baseline)
-    if reranker is None and mode and EvaluatedMode.cross_encoder in mode:
-        raise typer.BadParameter("--mode cross-encoder needs --reranker MODEL")
-    if reranker is not None and is_url(reranker):
-        raise typer.BadParameter(f"--reranker {reranker}: scores are kept by the model's content, so name its files")
+    _check_reranker(mode, reranker)
     _check_folders({"--json": json_file, "--markdown": markdown, "--chart": chart})
     from trivec import evaluation
     from trivec.evaluation.chart import check_chart_path
@@ -226,6 +223,13 @@ def _check_fusion_options(model: str, given: bool, tuned: bool, saved: bool) -> 
 def _check_baseline(modes: list[EvaluatedMode] | None, baseline: EvaluatedMode | None) -> None:
     if modes and baseline is not None and baseline not in modes:
         raise typer.BadParameter(f"--baseline {baseline.value} is not measured: give --mode {baseline.value} too")
+
+
+def _check_reranker(modes: list[EvaluatedMode] | None, reranker: str | None) -> None:
+    if reranker is None and modes and EvaluatedMode.cross_encoder in modes:
+        raise typer.BadParameter("--mode cross-encoder needs --reranker MODEL")
+    if reranker is not None and is_url(reranker):
+        raise typer.BadParameter(f"--reranker {reranker}: scores are kept by the model's content, so name its files")
 
 
 def _check_folders(files: dict[str, Path | None]) -> None:
