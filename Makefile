@@ -42,10 +42,14 @@ parity: .venv-parity/installed
 	.venv-parity/bin/python -m pytest -m slow -k train tests/test_documentation.py
 
 # Runs the clients that people have, unchanged, against the server: openai, pymilvus.model, huggingface_hub, LangChain,
-# LlamaIndex and Milvus Lite, in an environment of their own (no torch, about 1 GB; most of it is never imported, so that
-# compiling it would only take time).
-integration: .venv-integration/installed
+# LlamaIndex and Milvus Lite; and trivec.integrations in each framework. Four environments, as pymilvus 2 and 3 are needed
+# (no torch, about 1 GB each; most of it is never imported, so that compiling it would only take time).
+clients := integration langchain llama-index haystack
+integration: $(clients:%=.venv-%/installed)
 	.venv-integration/bin/python -m pytest -m integration tests/integration
+	.venv-langchain/bin/python -m pytest -m integration tests/integration/test_integrations_langchain.py
+	.venv-llama-index/bin/python -m pytest -m integration tests/integration/test_integrations_llama_index.py
+	.venv-haystack/bin/python -m pytest -m integration tests/integration/test_integrations_haystack.py
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
@@ -73,11 +77,11 @@ $(VENV)/installed: $(built) $(call listed,dev)
 	$(call install,parity,.venv-parity) --requirement constraints/parity.in --editable '.[train]'
 	touch $@
 
-.venv-integration/installed: $(built) constraints/integration.in $(call listed,integration)
-	$(PYTHON) -m venv .venv-integration
-	$(call install,integration,.venv-integration) --no-compile --requirement constraints/integration.in \
-		--editable '.[server]'
+.SECONDEXPANSION:
+$(clients:%=.venv-%/installed): .venv-%/installed: $(built) constraints/%.in $$(call listed,$$*)
+	$(PYTHON) -m venv .venv-$*
+	$(call install,$*,.venv-$*) --no-compile --requirement constraints/$*.in --editable '.[server]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-parity .venv-integration .venv-newest build
+	rm -rf $(VENV) .venv-parity $(clients:%=.venv-%) .venv-newest build

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from trivec.evaluation import (
     EvaluationReport,
     EvaluationSettings,
     RetrievalDataset,
+    ThroughMilvus,
     evaluate,
     markdown_tables,
     store_fusion_weights,
@@ -29,6 +31,7 @@ from trivec.evaluation import (
     write_chart,
 )
 from trivec.evaluation.metrics import per_query_metrics
+from trivec.evaluation.ranking import Run
 from trivec.vectors.scoring import colbert_score, dense_score, lexical_score
 
 ir_measures = pytest.importorskip("ir_measures", reason="needs the extra eval")
@@ -121,6 +124,33 @@ def test_blocks_of_candidates_change_no_ranking(
     monkeypatch.setattr(f"trivec.evaluation.encodings.{limit}", value)
     fresh = EvaluationSettings(candidates=4, use_cache=False)
     assert rankings(evaluate(tiny_model, [TOY], fresh, modes=["multi-vector", "all"])) == whole
+
+
+@pytest.mark.parametrize("form", ["fp16", "int8"])
+@pytest.mark.parametrize("exact", [True, False], ids=["every document", "candidates"])
+def test_through_milvus_the_same_is_found(
+    tiny_model: M3Model, settings: EvaluationSettings, monkeypatch: pytest.MonkeyPatch, form: Any, exact: bool
+):
+    """Also a query that is a document does not find it, and weights are those of the evaluation."""
+    if not exact:
+        monkeypatch.setattr("trivec.milvus.late_interaction._MOST_SECONDS", 0.0)
+    dataset = RetrievalDataset("toy", DOCUMENTS, {**QUERIES, "d03": DOCUMENTS["d03"]}, {**QRELS, "d03": {"d01": 1}})
+    whole = EvaluationSettings(candidates=len(DOCUMENTS), cache_folder=settings.cache_folder)
+    through = ThroughMilvus(form)
+    modes = ["multi-vector", "all"]
+    report = evaluate(tiny_model, [dataset], whole, modes=modes, fusion_weights=WEIGHTS, milvus=through)
+    assert report.modes == ("multi-vector", "all", "multi (Milvus)", "all (Milvus)")
+    runs = report.datasets[0].runs
+    for in_memory, by_milvus in (("multi-vector", "multi (Milvus)"), ("all", "all (Milvus)")):
+        expected = dict(pairs_of(runs[in_memory]))
+        assert dict(pairs_of(runs[by_milvus])) == pytest.approx(expected, abs=1e-3 if form == "fp16" else 1e-2)
+        assert "d03" not in runs[by_milvus].rankings()["d03"]
+        assert len(expected) > 40
+
+
+def pairs_of(run: Run) -> Iterator[tuple[tuple[str, str], float]]:
+    for query, document, score in zip(run.pairs.query, run.pairs.document, run.pairs.score, strict=True):
+        yield (run.query_ids[query], run.document_ids[document]), float(score)
 
 
 def test_the_score_of_all_is_the_models_own(tiny_model: M3Model, settings: EvaluationSettings):

@@ -13,6 +13,7 @@ import typer
 from trivec.cli import options, reporting
 from trivec.search.modes import EVALUATED_MODES, EvaluatedMode
 from trivec.support.addresses import is_url
+from trivec.vectors.token_forms import TokenForm
 
 if TYPE_CHECKING:
     from trivec.evaluation import EvaluationReport, RetrievalDataset
@@ -81,6 +82,20 @@ def evaluate(
             rich_help_panel="Fusion",
         ),
     ] = None,
+    milvus: Annotated[
+        TokenForm | None,
+        typer.Option(
+            help="Search by multi and all through Milvus Lite too, which keeps token vectors so.",
+            show_default=False,
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
+    pool: Annotated[
+        int,
+        typer.Option(
+            min=1, max=4, help="How many token vectors become one there, on average.", rich_help_panel=_SEARCH
+        ),
+    ] = 1,
     tune_fusion: Annotated[
         list[Path] | None,
         typer.Option(
@@ -156,12 +171,16 @@ def evaluate(
     trivec eval my-model test.jsonl --tune-fusion dev.jsonl --save-fusion
 
     trivec eval BAAI/bge-m3 scifact/ --reranker BAAI/bge-reranker-v2-m3 --candidates 50
+
+    trivec eval my-model test.jsonl --milvus int8 --pool 2
     """
     # What can be wrong with the arguments is found before the model is loaded.
     _check_fusion_options(model, weights is not None, bool(tune_fusion), save_fusion)
     fusion = None if weights is None else _weights(weights)
     _check_baseline(mode, baseline)
     _check_reranker(mode, reranker)
+    if pool > 1 and milvus is None:
+        raise typer.BadParameter("--pool pools token vectors that Milvus keeps: give --milvus fp16 or int8 too")
     _check_folders({"--json": json_file, "--markdown": markdown, "--chart": chart})
     from trivec import evaluation
     from trivec.evaluation.chart import check_chart_path
@@ -190,6 +209,7 @@ def evaluate(
             evaluation.store_fusion_weights(model, fusion)
         modes = None if mode is None else [one.value for one in mode]
         tested = None if baseline is None else baseline.value
+        through = None if milvus is None else evaluation.ThroughMilvus(milvus, pool)
         with nullcontext() if reranker is None else model_options.load_reranker(reranker) as cross_encoder:
             report = evaluation.evaluate(
                 loaded,
@@ -198,6 +218,7 @@ def evaluate(
                 modes=modes,
                 fusion_weights=fusion,
                 baseline=tested,
+                milvus=through,
                 reranker=cross_encoder,
             )
     _show(report)

@@ -12,9 +12,12 @@ import typer
 
 from trivec.cli import options, reporting
 from trivec.cli.sources import open_sources
+from trivec.vectors.token_forms import TokenForm
 
 if TYPE_CHECKING:
     from trivec.documents import Document
+
+_TOKENS = "Token vectors"
 
 
 @options.grouped
@@ -47,6 +50,18 @@ def index(
         bool,
         typer.Option("--sync", help="Delete what was stored from the same paths and is no longer there."),
     ] = False,
+    token_vectors: Annotated[
+        TokenForm | None,
+        typer.Option(
+            help="Keep token vectors in a new collection, for rerank and the modes multi and all.",
+            show_default=False,
+            rich_help_panel=_TOKENS,
+        ),
+    ] = None,
+    pool: Annotated[
+        int,
+        typer.Option(min=1, max=4, help="How many token vectors become one, on average.", rich_help_panel=_TOKENS),
+    ] = 1,
     reencode: Annotated[
         bool,
         typer.Option("--reencode", help="Encode all that the collection holds again, where its model is another one."),
@@ -55,7 +70,7 @@ def index(
     model: options.OwnModel = None,
     model_options: options.ModelOptions,
 ) -> None:
-    """Store files in a Milvus collection, cut into chunks, with their dense and sparse vectors.
+    """Store files in a Milvus collection, cut into chunks, with their vectors.
 
     A text, Markdown or HTML file is one document, a line of .jsonl or a row of .csv, .tsv or .parquet is one. Indexing
     a document again replaces its chunks, so the same command run twice stores nothing twice; after an interruption add
@@ -63,13 +78,15 @@ def index(
     values are all numbers is stored as numbers, for filters. All files are looked through before any work.
 
     A collection keeps to the model that it was made with: that is taken unless [bold]--model[/] names one, and another
-    one is refused.
+    one is refused. So is another [bold]--token-vectors[/] or [bold]--pool[/]; leave these out to keep to what it does.
 
     [dim]Examples:[/]
 
     trivec index notes/ --collection notes
 
     trivec index faq.jsonl --text-field answer --id-field key --metadata lang
+
+    trivec index notes/ --collection notes --token-vectors int8 --pool 2
 
     trivec index corpus.parquet --uri http://localhost:19530 --token root:Milvus --db books
     """
@@ -82,11 +99,7 @@ def index(
     if name_problem(collection):  # then it must be there, which is seen to before files are read
         M3Collection(collection, **dataclasses.asdict(milvus_options)).close()
 
-    if overlap is not None and overlap * 2 >= (chunk_tokens or CHUNK_TOKENS):
-        raise typer.BadParameter(
-            f"--overlap {overlap} is not below half of --chunk-tokens {chunk_tokens or CHUNK_TOKENS}"
-        )
-
+    _check_numbers(overlap, chunk_tokens or CHUNK_TOKENS, pool, token_vectors)
     if sync and source_options.on_error == "skip":
         raise typer.BadParameter("--sync with --on-error skip would remove what only could not be read: use either")
 
@@ -100,12 +113,15 @@ def index(
     )
     with (
         ExitStack() as stack,
-        M3Collection(collection, **dataclasses.asdict(milvus_options)) as opened,
+        M3Collection(
+            collection, **dataclasses.asdict(milvus_options), token_vectors=token_vectors, pool=pool
+        ) as opened,
     ):
         recorded = opened.recorded_model
         model = model or (recorded.name if recorded else options.DEFAULT_MODEL)
         loaded = stack.enter_context(model_options.load(model))
         opened.use_model(loaded, reencode=reencode)
+        options.require_head(loaded.has_colbert or token_vectors is None, model, "colbert", "leave out --token-vectors")
         if not loaded.has_sparse:
             reporting.warn(
                 f"{model} has no sparse head (sparse_linear.pt): only dense vectors are stored, "
@@ -149,6 +165,13 @@ def index(
             f"{done.unchanged} unchanged, {done.removed} removed in {time.monotonic() - began:.1f} s; "
             f"collection {collection} of {opened.place} now holds {opened.count()}"
         )
+
+
+def _check_numbers(overlap: int | None, chunk_tokens: int, pool: int, token_vectors: TokenForm | None) -> None:
+    if overlap is not None and overlap * 2 >= chunk_tokens:
+        raise typer.BadParameter(f"--overlap {overlap} is not below half of --chunk-tokens {chunk_tokens}")
+    if pool > 1 and token_vectors is None:
+        raise typer.BadParameter("--pool pools token vectors that are kept: give --token-vectors fp16 or int8 too")
 
 
 def _check_storable(document: Document) -> None:

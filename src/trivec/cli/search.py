@@ -83,6 +83,8 @@ def search(
     trivec search "where was Turing born?" --rerank colbert --json | jq '.hits[0].text'
 
     trivec search "where was Turing born?" --rerank cross-encoder --reranker BAAI/bge-reranker-v2-m3
+
+    trivec search "where was Turing born?" --mode all --collection notes
     """
     if candidates is not None and candidates < offset + limit:
         raise typer.BadParameter(f"--candidates {candidates} is below --offset {offset} plus --limit {limit}")
@@ -92,6 +94,8 @@ def search(
         raise typer.BadParameter(f"--ranker joins the two rankings of --mode hybrid, not of --mode {mode}")
     if reranker is not None and rerank != "cross-encoder":
         raise typer.BadParameter(f"--reranker {reranker} needs --rerank cross-encoder")
+    if rerank == "colbert" and mode in ("multi", "all"):
+        raise typer.BadParameter(f"--mode {mode} ranks by token vectors already: leave out --rerank")
     weights = {"dense": dense_weight, "sparse": sparse_weight}
     given = {name: weight for name, weight in weights.items() if weight is not None}
     if given and ranker != "weighted":
@@ -111,8 +115,10 @@ def search(
         model = model or (recorded.name if recorded else options.DEFAULT_MODEL)
         loaded = stack.enter_context(model_options.load(model))
         opened.use_model(loaded)
-        options.require_head(loaded.has_sparse or mode == "dense", model, "sparse", "use --mode dense")
-        options.require_head(loaded.has_colbert or rerank != "colbert", model, "colbert", "leave out --rerank")
+        options.require_head(loaded.has_sparse or mode in ("dense", "multi"), model, "sparse", "use --mode dense")
+        by_tokens = mode in ("multi", "all")
+        remedy = "use --mode dense" if by_tokens else "leave out --rerank"
+        options.require_head(loaded.has_colbert or not (by_tokens or rerank == "colbert"), model, "colbert", remedy)
         cross_encoder = None
         if rerank == "cross-encoder":
             cross_encoder = stack.enter_context(model_options.load_reranker(reranker))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,16 @@ from trivec.evaluation.datasets import RetrievalDataset
 from trivec.evaluation.encodings import Encoder
 from trivec.evaluation.fusion_weights import checked_fusion_weights
 from trivec.evaluation.metrics import METRICS, estimate, macro_estimate, per_query_metrics
-from trivec.evaluation.ranking import CROSS_ENCODER, DEFAULT_CANDIDATES, DatasetSearch, available_modes
+from trivec.evaluation.ranking import CROSS_ENCODER, DEFAULT_CANDIDATES, DatasetSearch, Run, available_modes
 from trivec.evaluation.report import DatasetReport, EvaluationReport
+from trivec.evaluation.through_milvus import MODES as MODES_THROUGH_MILVUS
+from trivec.evaluation.through_milvus import ThroughMilvus
 from trivec.model import M3Model
 from trivec.model.m3_reranker import M3Reranker
 from trivec.search.exact import Float32, ScoredPairs
 from trivec.search.fusion import FusionWeights, choose_weights
 from trivec.search.modes import EVALUATED_MODES as MODES
+from trivec.search.modes import Mode
 from trivec.support.extras import require
 from trivec.vectors.embeddings import asked_for
 
@@ -68,6 +71,7 @@ def evaluate(
     modes: Sequence[str] | None = None,
     fusion_weights: Sequence[float] | None = None,
     baseline: str | None = None,
+    milvus: ThroughMilvus | None = None,
     reranker: M3Reranker | None = None,
 ) -> EvaluationReport:
     """Measure every mode of a model on some data sets.
@@ -79,6 +83,7 @@ def evaluate(
         modes: Out of `MODES`; all that the model's heads allow, and the reranker if there is one, if None.
         fusion_weights: Of dense, sparse and multi-vector score; the model's own if None.
         baseline: A mode to test the others against; "bm25-pieces" if None and measured.
+        milvus: Search by `multi` and `all` through Milvus Lite too, with token vectors kept so.
         reranker: What the mode "cross-encoder" re-ranks with.
 
     Returns:
@@ -100,8 +105,13 @@ def evaluate(
         baseline = DEFAULT_BASELINE if DEFAULT_BASELINE in modes else None
     elif baseline not in modes:
         raise ValueError(f"baseline={baseline!r} is not among the measured modes: {', '.join(modes)}")
+    through = {} if milvus is None else _modes_through(model)
     with _searches(model, datasets, settings, reranker) as searches:
-        reports = [_evaluate_one(search, modes, weights, baseline) for search in searches]
+        reports = [
+            _evaluate_one(search, modes, weights, baseline, _through(model, search, settings, milvus, through, weights))
+            for search in searches
+        ]
+    modes = (*modes, *through)
     macro = {
         mode: {name: macro_estimate([report.per_query[mode][name] for report in reports]) for name in METRICS}
         for mode in modes
@@ -186,11 +196,36 @@ def _searches(
         yield (DatasetSearch(encoder, dataset, settings.candidates, cross_encoder) for dataset in datasets)
 
 
+def _modes_through(model: M3Model) -> dict[str, Mode]:
+    """Return the modes through Milvus that a model's heads allow, by their names in tables."""
+    model.require_heads(sparse=False, colbert=True)
+    return {name: mode for name, mode in MODES_THROUGH_MILVUS.items() if model.has_sparse or mode != "all"}
+
+
+def _through(
+    model: M3Model,
+    search: DatasetSearch,
+    settings: EvaluationSettings,
+    milvus: ThroughMilvus | None,
+    modes: Mapping[str, Mode],
+    weights: FusionWeights,
+) -> dict[str, Run]:
+    if milvus is None:
+        return {}
+    how = (settings.max_batch_tokens, settings.max_length)
+    with milvus.collection(model, search.document_texts, *how) as collection:
+        return {name: search.run_through(collection, mode, weights) for name, mode in modes.items()}
+
+
 def _evaluate_one(
-    search: DatasetSearch, modes: Sequence[str], weights: FusionWeights, baseline: str | None
+    search: DatasetSearch,
+    modes: Sequence[str],
+    weights: FusionWeights,
+    baseline: str | None,
+    through: Mapping[str, Run],
 ) -> DatasetReport:
     dataset = search.dataset
-    runs = {mode: search.run(mode, weights) for mode in modes}
+    runs = {mode: search.run(mode, weights) for mode in modes} | dict(through)
     per_query = {mode: per_query_metrics(run.rankings(), dataset.qrels) for mode, run in runs.items()}
     estimates = {
         mode: {

@@ -17,9 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trivec.evaluation import through_milvus
 from trivec.evaluation.bm25 import bm25_search, words
 from trivec.evaluation.cross_encoder import CrossEncoder
 from trivec.evaluation.datasets import RetrievalDataset
@@ -28,8 +30,11 @@ from trivec.model import M3Model
 from trivec.search.exact import EncodedBlock, ExactResults, Float32, Rows, ScoredPairs, exact_search, pair_scores, union
 from trivec.search.fusion import FusionWeights
 from trivec.search.modes import EVALUATED_MODES as MODES
-from trivec.search.modes import EvaluatedMode
+from trivec.search.modes import EvaluatedMode, Mode
 from trivec.vectors.scoring import weighted_mean
+
+if TYPE_CHECKING:
+    from trivec.milvus import M3Collection
 
 DEFAULT_CANDIDATES = 200
 
@@ -150,6 +155,17 @@ class DatasetSearch:
             MissingExtraError: `bm25s` is needed and not installed.
         """
         return self.as_run(self._search(mode, weights))
+
+    def run_through(self, collection: M3Collection, mode: Mode, weights: FusionWeights) -> Run:
+        """Rank the documents as a collection that holds them by row number finds them: by "multi" or "all"."""
+        return self.as_run(
+            through_milvus.search(collection, mode, self._query_texts, self._excluded, self._candidates, weights)
+        )
+
+    @property
+    def document_texts(self) -> Sequence[str]:
+        """The documents' texts by row number."""
+        return self._document_texts
 
     def as_run(self, pairs: ScoredPairs) -> Run:
         """Cut scored pairs to the best of each query and give them their ids."""

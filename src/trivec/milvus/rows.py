@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from trivec.documents import Document, DocumentError, MetadataError, as_document
-from trivec.milvus import values
+from trivec.milvus import token_field, values
 from trivec.milvus.schema import FIELDS, Limits
-from trivec.vectors.embeddings import M3Embedding
+from trivec.milvus.token_field import TokenField
+from trivec.vectors.embeddings import M3Embedding, asked_for
+from trivec.vectors.pooling import pooled
 from trivec.vectors.sparse import weights_by_id
 
 # Bytes of JSON that a Milvus server takes in the dynamic field.
@@ -23,8 +25,10 @@ METADATA_BYTES = 65_536
 _PLACEHOLDER_WEIGHT = 1.0
 
 
-def checked(documents: Iterable[Document | Mapping[str, Any] | str], limits: Limits) -> Iterator[Document]:
-    """Yield what users pass as documents as such, each checked.
+def checked(
+    documents: Iterable[Document | Mapping[str, Any] | str], limits: Limits, fields: Collection[str] = tuple(FIELDS)
+) -> Iterator[Document]:
+    """Yield what users pass as documents as such, each checked; metadata must not be called as one of the fields is.
 
     Raises:
         TypeError: There is a single document, not several, or one is of another type.
@@ -34,7 +38,7 @@ def checked(documents: Iterable[Document | Mapping[str, Any] | str], limits: Lim
         raise TypeError(f"documents is a single {type(documents).__name__}: give a list of documents")
     for position, item in enumerate(documents):
         document = _with_plain_metadata(as_document(item, position))
-        check(document, limits)
+        check(document, limits, fields)
         yield document
 
 
@@ -43,7 +47,7 @@ def is_blank(text: str) -> bool:
     return all(unicodedata.category(character)[0] in "CZ" for character in text)
 
 
-def check(document: Document, limits: Limits) -> None:
+def check(document: Document, limits: Limits, fields: Collection[str] = tuple(FIELDS)) -> None:
     """Refuse a document that Milvus cannot store whole.
 
     Raises:
@@ -69,7 +73,7 @@ def check(document: Document, limits: Limits) -> None:
             raise MetadataError(
                 f"{name}: its metadata has the key {key!r:.60} ({type(key).__name__}): the name of a field is a str"
             )
-        if key in FIELDS or key == "$meta":
+        if key in fields or key == "$meta":
             raise MetadataError(f"{name}: its metadata cannot be called {key!r}: rename or leave out that key")
         try:
             length += len(json.dumps({key: value}, ensure_ascii=False, allow_nan=False).encode())
@@ -101,20 +105,26 @@ def _with_plain_metadata(document: Document) -> Document:
     return Document(document.id, document.text, metadata)
 
 
-def row(document: Document, embedding: M3Embedding, unused_token_id: int) -> dict[str, Any]:
-    """Return the row of a document: its four fields and, beside them, its metadata.
+def row(
+    document: Document, embedding: M3Embedding, unused_token_id: int, tokens: TokenField | None = None
+) -> dict[str, Any]:
+    """Return the row of a document: its four fields, its token vectors if they are kept and, beside them, its metadata.
 
     Milvus Lite 3.2.2 refuses a sparse vector without entries (a server takes one since 2.4.12). A document without
     lexical weights is therefore stored with one entry at `unused_token_id`, a special token, on which no query ever has
     weight: sparse search never finds the row and dense search does, on both.
     """
     sparse = {} if embedding.sparse is None else weights_by_id(embedding.sparse)
+    kept = {}
+    if tokens is not None:
+        kept[token_field.NAME] = tokens.value(document.text, pooled(asked_for(embedding.colbert_vecs), tokens.pool))
     return {
         **document.metadata,
         "id": document.id,
         "text": document.text,
         "dense": embedding.dense,
         "sparse": sparse or {unused_token_id: _PLACEHOLDER_WEIGHT},
+        **kept,
     }
 
 

@@ -12,11 +12,15 @@ from typing import Any
 
 from pymilvus import DataType
 
+from trivec.errors import MilvusError
+from trivec.milvus import token_field
+from trivec.milvus.token_field import TokenField
+
 # Bytes of UTF-8, as a Milvus server counts them. Milvus Lite counts characters, so trivec checks both itself.
 ID_BYTES = 1_024
 TEXT_BYTES = 65_535
 
-# The fields of a row; beside them stands its metadata, in the dynamic field.
+# The fields of a row; beside them stand token vectors, where they are kept, and its metadata, in the dynamic field.
 FIELDS = {
     "id": DataType.VARCHAR,
     "text": DataType.VARCHAR,
@@ -53,8 +57,14 @@ def name_problem(name: str) -> str:
     )
 
 
-def create(client: Any, name: str, dense_dim: int, properties: Mapping[str, str] | None = None) -> None:
-    """Create the collection, its indexes not yet."""
+def create(
+    client: Any,
+    name: str,
+    dense_dim: int,
+    properties: Mapping[str, str] | None = None,
+    tokens: TokenField | None = None,
+) -> None:
+    """Create the collection, with a field for token vectors if one is given, its indexes not yet."""
     schema = client.create_schema(auto_id=False, enable_dynamic_field=True)
     settings: dict[str, dict[str, Any]] = {
         "id": {"is_primary": True, "max_length": ID_BYTES},
@@ -64,8 +74,18 @@ def create(client: Any, name: str, dense_dim: int, properties: Mapping[str, str]
     }
     for field, data_type in FIELDS.items():
         schema.add_field(field, data_type, **settings[field])
+    if tokens is not None:
+        tokens.add_to(client, schema)
     # "Session": a client finds at once what it has added itself, without the wait that "Strong" has.
     client.create_collection(name, schema=schema, consistency_level="Session", properties=dict(properties or {}))
+    if tokens is not None and token_field.NAME not in (
+        field["name"] for field in client.describe_collection(name)["fields"]
+    ):
+        client.drop_collection(name)
+        raise MilvusError(
+            "Milvus made the collection without its field for token vectors: leave token_vectors out, or use another "
+            "version of it"
+        )
 
 
 def load(client: Any, name: str, *, lite: bool) -> None:
@@ -84,6 +104,10 @@ def load(client: Any, name: str, *, lite: bool) -> None:
     missing = [field for field in types if not existing[field]]
     for field in missing:
         indexes.add_index(field, index_type=types[field], metric_type=METRIC)
+    if not lite and (tokens := TokenField.read(client.describe_collection(name))) is not None:
+        missing += [] if client.list_indexes(name, field_name=token_field.PATH) else [token_field.PATH]
+        if token_field.PATH in missing:
+            indexes.add_index(token_field.PATH, index_type=_INDEX_TYPES["dense"], metric_type=tokens.metric)
     if missing:
         client.create_index(name, indexes, sync=False)  # waiting would cost half a second an index
     client.load_collection(name, _async=True)
@@ -126,12 +150,14 @@ class Description:
         fields: The names of its fields, those of metadata not among them unless somebody declared them.
         dense_dim: The size of its dense vectors.
         properties: Its properties by name.
+        tokens: How it keeps token vectors; None where it keeps none.
     """
 
     limits: Limits
     fields: tuple[str, ...]
     dense_dim: int
     properties: Mapping[str, Any]
+    tokens: TokenField | None = None
 
 
 def describe(client: Any, name: str) -> Description:
@@ -140,7 +166,9 @@ def describe(client: Any, name: str) -> Description:
     fields = {field["name"]: field.get("params", {}) for field in description["fields"]}
     limits = Limits(*(int(fields[name].get("max_length", TEXT_BYTES)) for name in ("id", "text")))
     properties = description.get("properties") or {}
-    return Description(limits, tuple(fields), int(fields["dense"]["dim"]), dict(properties))
+    return Description(
+        limits, tuple(fields), int(fields["dense"]["dim"]), dict(properties), TokenField.read(description)
+    )
 
 
 def _field_differences(fields: dict[str, dict[str, Any]], dense_dim: int | None) -> Iterator[str]:
@@ -155,7 +183,7 @@ def _field_differences(fields: dict[str, dict[str, Any]], dense_dim: int | None)
             yield size_difference(dim, dense_dim)
     for name, field in fields.items():
         optional = field.get("nullable") or field.get("default_value") is not None or field.get("is_function_output")
-        if name not in FIELDS and not optional:
+        if name not in (*FIELDS, token_field.NAME) and not optional:
             yield f"it requires a further field {name!r} ({DataType(field['type']).name})"
 
 

@@ -493,7 +493,8 @@ class M3Model:
             switch("return_sparse", return_sparse),
             switch("return_colbert_vecs", return_colbert_vecs),
             switch("normalize", normalize),
-            None if mcls is None else whole_number("mcls", mcls),
+            # Beyond any text's length there is no more <s>, however large the number.
+            None if mcls is None else min(whole_number("mcls", mcls), self.config.max_length),
         )
         if max_batch_tokens is not None:
             max_batch_tokens = whole_number("max_batch_tokens", max_batch_tokens)

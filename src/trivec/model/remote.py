@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 
 from trivec.encoding import EncodingSettings
 from trivec.errors import TrivecError
-from trivec.model.calls import Call, EncodeCall, ScoreCall, ask, joined_scores
+from trivec.model.calls import Call, EncodeCall, RerankCall, ScoreCall, ask, joined_scores
 from trivec.model.http_connection import PATIENCE_AT_FIRST, AsyncConnection, Connection, Endpoint
 from trivec.model.in_order import AT_ONCE
 from trivec.model.loop_thread import Begun, LoopThread
@@ -170,6 +170,15 @@ class RemoteModel(M3Model):
         requests = self.gathering(settings).requests(pairs)
         with closing(self._answers(ScoreCall(settings), requests)) as answers:
             return joined_scores(answers)
+
+    def relevance(self, query: str, documents: Iterable[str], mode: str) -> list[float]:
+        """Return how well each document answers a query, by a mode of `POST /rerank`; nothing but scores comes back."""
+        with closing(self._answers(RerankCall(query, mode), self.gathering_documents().requests(documents))) as answers:
+            return [score for scores in answers for score in scores]
+
+    def gathering_documents(self) -> Gathering:
+        """Return what gathers documents that are ranked into requests."""
+        return Gathering(self.served, self.name, self.max_length, token_vectors=False)
 
     def gathering(self, settings: EncodingSettings) -> Gathering:
         """Return what gathers texts or pairs into requests."""

@@ -24,6 +24,9 @@ from trivec.vectors.sparse import weights_by_id
 # is both `score` and `dense_score` or `sparse_score`. Sparse query vectors are weights by token id, none of them empty.
 Nearest = Callable[[str, Sequence[Any]], list[list[Hit]]]
 
+# Hits to the (tokens, dim) token vectors of their texts, by id; a document that is gone since has none.
+TokenVectors = Callable[[Sequence[Hit]], Mapping[str, FloatArray]]
+
 # (ids, "dense" and "sparse" or one of them) to the stored vectors, by id and kind; sparse ones are weights by token id.
 Stored = Callable[[Iterable[str], Sequence[str]], Mapping[str, Mapping[str, Any]]]
 
@@ -45,13 +48,15 @@ def depth(
         raise TypeError(f"ranker is {ranker!r}: it must be RRF(...) or Weighted(...)")
     if ranker is not None and mode != "hybrid":
         raise ValueError(f"a ranker fuses the two rankings of a hybrid search; mode is {mode!r}")
+    if rerank == "colbert" and mode in ("multi", "all"):
+        raise ValueError(f"mode {mode!r} ranks by token vectors already: leave rerank={rerank!r} out")
     wanted = offset + limit
     said = f"offset + limit ({offset} + {limit})" if offset else f"limit ({limit})"
     if wanted > most:
         raise ValueError(f"{said} is beyond the {most:,} that a search can give: narrow the search by a filter")
     if candidates is not None and candidates < wanted:
         raise ValueError(f"candidates is {candidates}: it must be at least {said}")
-    if mode != "hybrid" and rerank is None:
+    if mode in ("dense", "sparse") and rerank is None:
         return wanted
     return min(most, wanted * 3 if candidates is None else candidates)
 
@@ -65,42 +70,64 @@ def check_reranker(rerank: str | None, reranker: object) -> None:
 def found(
     mode: Mode, encoded: M3Embeddings, ranker: RRF | Weighted, nearest: Nearest, stored: Stored
 ) -> list[list[Hit]]:
-    """Return the hits of each encoded query, best first; those of a hybrid search have both scores.
-
-    A query without lexical weights is not sent to a sparse search, and a document that shares no token is no hit.
-    """
-    by_dense = nearest("dense", list(asked_for(encoded.dense))) if mode != "sparse" else []
+    """Return the hits of each encoded query, best first; those of a hybrid search have both scores."""
     if mode == "dense":
-        return by_dense
+        return nearest("dense", list(asked_for(encoded.dense)))
+    if mode == "sparse":
+        return by_lexical_weights(encoded, nearest)
+    return fused(
+        encoded, nearest("dense", list(asked_for(encoded.dense))), by_lexical_weights(encoded, nearest), ranker, stored
+    )
+
+
+def by_lexical_weights(encoded: M3Embeddings, nearest: Nearest) -> list[list[Hit]]:
+    """Return each query's hits of a sparse search.
+
+    A query without lexical weights is not sent to it, and a document that shares no token is no hit.
+    """
     weights = query_weights(encoded)
     asked = iter(nearest("sparse", [query for query in weights if query]))
-    by_sparse = [[hit for hit in next(asked) if hit.score > 0] if query else [] for query in weights]
-    if mode == "sparse":
-        return by_sparse
-    # A document that only one search brought lacks the other's score: its stored vectors give it.
+    return [[hit for hit in next(asked) if hit.score > 0] if query else [] for query in weights]
+
+
+def fused(
+    encoded: M3Embeddings,
+    by_dense: Sequence[Sequence[Hit]],
+    by_sparse: Sequence[Sequence[Hit]],
+    ranker: RRF | Weighted,
+    stored: Stored,
+) -> list[list[Hit]]:
+    """Join each query's two rankings.
+
+    A document that only one search brought lacks the other's score: its stored vectors give it.
+    """
     lacking: set[str] = set()
     for dense_hits, sparse_hits in zip(by_dense, by_sparse, strict=True):
         lacking |= {hit.id for hit in dense_hits} ^ {hit.id for hit in sparse_hits}
     vectors = stored(lacking, ["dense", "sparse"])
-    return [
-        _fused(*query, vectors, ranker)
-        for query in zip(asked_for(encoded.dense), weights, by_dense, by_sparse, strict=True)
-    ]
+    queries = zip(asked_for(encoded.dense), query_weights(encoded), by_dense, by_sparse, strict=True)
+    return [_fused(*query, vectors, ranker) for query in queries]
 
 
 def reranked(
-    queries: Sequence[FloatArray],
-    found: Sequence[Sequence[Hit]],
-    encode: Callable[[list[str]], Sequence[FloatArray]],
+    queries: Sequence[FloatArray], found: Sequence[Sequence[Hit]], token_vectors: TokenVectors
 ) -> list[list[Hit]]:
-    """Order each query's hits by MaxSim; a text that several queries found is given to `encode` once."""
-    texts = {hit.id: hit.text for hits in found for hit in hits}
-    by_id = dict(zip(texts, encode(list(texts.values())), strict=True))
+    """Order each query's hits by MaxSim; a document that several queries found is asked for once."""
+    by_id = token_vectors(list({hit.id: hit for hits in found for hit in hits}.values()))
     scored = [
-        [replace(hit, score=(score := colbert_score(query, by_id[hit.id])), colbert_score=score) for hit in hits]
+        [
+            replace(hit, score=(score := colbert_score(query, by_id[hit.id])), colbert_score=score)
+            for hit in hits
+            if hit.id in by_id
+        ]
         for query, hits in zip(queries, found, strict=True)
     ]
-    return [sorted(hits, key=lambda hit: (-hit.score, hit.id)) for hits in scored]
+    return [best_first(hits) for hits in scored]
+
+
+def best_first(hits: Iterable[Hit]) -> list[Hit]:
+    """Order hits by score, ties by id."""
+    return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
 
 def reranked_together(

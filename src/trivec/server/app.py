@@ -96,7 +96,9 @@ class App:
         method = "GET" if request.method == "HEAD" else request.method
         handler = methods.get(method)
         if handler is None:
-            raise RequestError("MethodNotAllowed", f"{path} takes {', '.join(methods)}, not {method}")
+            refused = RequestError("MethodNotAllowed", f"{path} takes {', '.join(methods)}, not {method}")
+            refused.allowed = (*methods, "HEAD") if "GET" in methods else tuple(methods)
+            raise refused
         answered: Callable[[], Awaitable[Response]] = partial(handler, self._service, request)
         return await self._service.counted(pattern, answered()) if method == "POST" else await answered()
 
