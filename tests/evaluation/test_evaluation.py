@@ -15,11 +15,11 @@ import typer
 from typer.testing import CliRunner
 
 from random_checkpoint import write_random_checkpoint
-from trivec import M3Model
+from trivec import M3Model, M3Reranker
 from trivec.encoding import TruncationWarning
 from trivec.errors import MissingHeadError, TrivecError
+from trivec.evaluation import MODES as ALL_MODES
 from trivec.evaluation import (
-    MODES,
     EvaluationReport,
     EvaluationSettings,
     RetrievalDataset,
@@ -65,6 +65,7 @@ QRELS = {
     "q4": {"d06": 1},
     "q5": {"d08": 1},
 }
+MODES = tuple(mode for mode in ALL_MODES if mode != "cross-encoder")  # those of a model by itself
 TOY = RetrievalDataset("toy", DOCUMENTS, QUERIES, QRELS)
 WEIGHTS = (1.0, 0.02, 2.0)  # a random head's lexical weights are large
 
@@ -160,6 +161,25 @@ def test_the_score_of_all_is_the_models_own(tiny_model: M3Model, settings: Evalu
     ]
     expected = tiny_model.compute_score(pairs, WEIGHTS)["colbert+sparse+dense"]
     np.testing.assert_allclose(run.pairs.score, expected, rtol=1e-5)
+
+
+def test_a_cross_encoder_reranks_what_dense_and_sparse_search_find(
+    tiny_model: M3Model, tiny_reranker: M3Reranker, settings: EvaluationSettings, monkeypatch: pytest.MonkeyPatch
+):
+    report = evaluate(tiny_model, [TOY], settings, reranker=tiny_reranker)
+    assert report.modes == ALL_MODES
+    assert report.to_dict()["reranker"] == f"{tiny_reranker.name} in fp32"
+    assert f"cross-encoder: {tiny_reranker.name} in fp32." in markdown_tables(report)
+    found = rankings(report)
+    for name, query in QUERIES.items():
+        candidates = sorted({*found["dense"][name], *found["sparse"][name]})
+        best = tiny_reranker.rank(query, [DOCUMENTS[document] for document in candidates], 4)
+        assert found["cross-encoder"][name] == [candidates[one.index] for one in best]
+    monkeypatch.setattr(tiny_reranker, "scored", None)  # a second run finds all scores in the cache
+    again = evaluate(tiny_model, [TOY], settings, modes=["cross-encoder"], reranker=tiny_reranker)
+    assert rankings(again)["cross-encoder"] == found["cross-encoder"]
+    with pytest.raises(ValueError, match="needs a reranker"):
+        evaluate(tiny_model, [TOY], settings, modes=["cross-encoder"])
 
 
 def test_equal_scores_stand_in_trec_evals_order(tiny_model: M3Model, settings: EvaluationSettings, tmp_path: Path):
@@ -420,6 +440,22 @@ def test_the_command_prints_figures_and_writes_what_it_is_told_to(
     stored = json.loads((model / "config.json").read_text())["trivec"]["fusion_weights"]
     assert figures["fusion_weights"] == stored
     assert len(list((tmp_path / "runs").iterdir())) == len(MODES)
+
+
+def test_the_command_measures_a_cross_encoder(
+    command: Callable[..., object],
+    tmp_path: Path,
+    tiny_checkpoint: Path,
+    tiny_reranker_checkpoint: Path,
+    pair_file: Path,
+):
+    options = ("--precision", "fp32", "--cache-dir", tmp_path / "cache", "--candidates", 4, "--mode", "cross-encoder")
+    result = command(tiny_checkpoint, pair_file, *options, "--reranker", tiny_reranker_checkpoint)
+    assert result.exit_code == 0, result.output
+    assert "cross-encoder" in result.output
+    result = command(tiny_checkpoint, pair_file, *options)
+    assert result.exit_code == 2
+    assert "needs --reranker" in " ".join(result.output.split())
 
 
 def test_the_command_says_what_is_wrong_in_one_line(

@@ -128,3 +128,9 @@ def test_what_is_documented_is_json(server: Served) -> None:
     assert status == 200
     assert json.dumps(found)
     assert "/encode" in found["paths"]
+
+
+def test_a_server_without_a_cross_encoder(server: Served) -> None:
+    status, found, _ = ask(f"{server.url}/rerank", {"query": "a", "texts": ["b"], "mode": "cross-encoder"})
+    assert status == 422
+    assert "start it with --reranker" in found["error"]

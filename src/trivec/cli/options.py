@@ -15,8 +15,10 @@ from trivec.engines.precisions import ENGINES, PRECISION_CHOICES, PRECISIONS
 
 if TYPE_CHECKING:
     from trivec.model import M3Model
+    from trivec.model.m3_reranker import M3Reranker
 
 DEFAULT_MODEL = "BAAI/bge-m3"
+DEFAULT_RERANKER = "BAAI/bge-reranker-v2-m3"
 DEFAULT_COLLECTION = "documents"
 
 # Choices of the shell, out of the tables; a type checker knows no Literal of names that are computed.
@@ -140,6 +142,30 @@ class ModelOptions:
         from trivec.model import M3Model  # loads OpenVINO, which `--help` must not
 
         return M3Model.load(name, max_length=max_length, **self.arguments)
+
+    def is_cross_encoder(self, name: str) -> bool:
+        """Whether the model of that name scores pairs and gives no vectors; no, where it cannot be opened."""
+        from trivec.checkpoint import open_checkpoint
+        from trivec.errors import CheckpointError
+
+        try:
+            return open_checkpoint(name, revision=self.revision, local_files_only=self.offline).is_cross_encoder
+        except CheckpointError:  # which loading it says
+            return False
+
+    def load_reranker(self, name: str | None) -> M3Reranker:
+        """Load the cross-encoder of that name, the default one if None, as a model would be; `revision` is not its."""
+        from trivec.model.m3_reranker import M3Reranker
+
+        return M3Reranker.load(
+            name or DEFAULT_RERANKER,
+            device=self.devices,
+            engine=self.engine,
+            precision=self.precision,
+            local_files_only=self.offline,
+            num_threads=self.threads,
+            use_cache=not self.no_cache,
+        )
 
 
 def device_names(text: str | None) -> list[str] | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from trivec.cli import options, reporting
-from trivec.search.modes import Mode
+from trivec.search.modes import Mode, Rerank
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,8 +44,17 @@ def search(
         float | None, typer.Option(min=0, help="Weight of sparse scores, --ranker weighted. Default: 0.2.")
     ] = None,
     rerank: Annotated[
-        Literal["colbert"] | None,
-        typer.Option(help="Order the best candidates by their token vectors (slower, better)."),
+        Rerank | None,
+        typer.Option(help="Order the best candidates by their token vectors, or by a cross-encoder (slower, better)."),
+    ] = None,
+    reranker: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="The model of --rerank cross-encoder: a folder, Hugging Face id, or URL of a trivec serve --reranker. "
+            "Default: BAAI/bge-reranker-v2-m3.",
+            show_default=False,
+        ),
     ] = None,
     candidates: Annotated[
         int | None, typer.Option(min=1, help="Candidates of each search and for --rerank. Default: 3 x limit.")
@@ -74,6 +83,8 @@ def search(
 
     trivec search "where was Turing born?" --rerank colbert --json | jq '.hits[0].text'
 
+    trivec search "where was Turing born?" --rerank cross-encoder --reranker BAAI/bge-reranker-v2-m3
+
     trivec search "where was Turing born?" --mode all --collection notes
     """
     if candidates is not None and candidates < offset + limit:
@@ -82,7 +93,9 @@ def search(
         raise typer.BadParameter("the query is empty")
     if ranker is not None and mode != "hybrid":
         raise typer.BadParameter(f"--ranker joins the two rankings of --mode hybrid, not of --mode {mode}")
-    if rerank is not None and mode in ("multi", "all"):
+    if reranker is not None and rerank != "cross-encoder":
+        raise typer.BadParameter(f"--reranker {reranker} needs --rerank cross-encoder")
+    if rerank == "colbert" and mode in ("multi", "all"):
         raise typer.BadParameter(f"--mode {mode} ranks by token vectors already: leave out --rerank")
     weights = {"dense": dense_weight, "sparse": sparse_weight}
     given = {name: weight for name, weight in weights.items() if weight is not None}
@@ -106,7 +119,10 @@ def search(
         options.require_head(loaded.has_sparse or mode in ("dense", "multi"), model, "sparse", "use --mode dense")
         by_tokens = mode in ("multi", "all")
         remedy = "use --mode dense" if by_tokens else "leave out --rerank"
-        options.require_head(loaded.has_colbert or not (by_tokens or rerank), model, "colbert", remedy)
+        options.require_head(loaded.has_colbert or not (by_tokens or rerank == "colbert"), model, "colbert", remedy)
+        cross_encoder = None
+        if rerank == "cross-encoder":
+            cross_encoder = stack.enter_context(model_options.load_reranker(reranker))
         hits = opened.search(
             query,
             mode,
@@ -115,6 +131,7 @@ def search(
             filter=filter,
             ranker=fusion,
             rerank=rerank,
+            reranker=cross_encoder,
             candidates=candidates,
             matched_words=loaded.has_sparse,
             group=group,
@@ -132,8 +149,8 @@ def _table(hits: Sequence[Hit]) -> Table:
     from rich.text import Text
 
     table = Table(show_edge=False, pad_edge=False, header_style="bold", show_lines=True)
-    reranked = any(hit.colbert_score is not None for hit in hits)
-    for name in ("score", "dense", "sparse", *(["colbert"] if reranked else [])):
+    by_tokens = any(hit.colbert_score is not None for hit in hits)  # a cross-encoder's is the score itself
+    for name in ("score", "dense", "sparse", *(["colbert"] if by_tokens else [])):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("document", ratio=1, overflow="fold")
     for hit in hits:
@@ -143,7 +160,7 @@ def _table(hits: Sequence[Hit]) -> Table:
         document = Text.assemble((reporting.safe(hit.id), "bold"), "\n", shown)
         if words:
             document.append_text(Text.assemble("\n", ("matched: ", "dim"), (reporting.safe(", ".join(words)), "green")))
-        scores = [hit.score, hit.dense_score, hit.sparse_score, *([hit.colbert_score] if reranked else [])]
+        scores = [hit.score, hit.dense_score, hit.sparse_score, *([hit.colbert_score] if by_tokens else [])]
         table.add_row(*map(_number, scores), document)
     return table
 

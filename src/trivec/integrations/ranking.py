@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from trivec.integrations.shared_model import SharedModel, shared_model
 from trivec.model import M3Model
+from trivec.model.m3_reranker import M3Reranker
 from trivec.support.addresses import is_url
 from trivec.vectors.embeddings import asked_for
 from trivec.vectors.scoring import colbert_score
@@ -84,6 +85,22 @@ class ServedRanking:
         return best_first(await self._awaited.relevance(query, documents, self._mode), top_k)
 
 
+class CrossEncoderRanking:
+    """Orders documents by the scores of a cross-encoder of this process, between 0 and 1."""
+
+    def __init__(self, reranker: M3Reranker) -> None:
+        self._reranker = reranker
+
+    def rank(self, query: str, documents: Sequence[str], top_k: int | None = None) -> list[tuple[int, float]]:
+        """Return (index, score) of the `top_k` best documents, all if None, best first."""
+        found = self._reranker.rank(query, documents, top_k, normalize=True, show_progress=False)
+        return [(one.index, one.score) for one in found]
+
+    async def arank(self, query: str, documents: Sequence[str], top_k: int | None = None) -> list[tuple[int, float]]:
+        """As `rank`; awaits."""
+        return await asyncio.to_thread(self.rank, query, documents, top_k)
+
+
 def _stream(model: M3Model, query: str, documents: Sequence[str]) -> Any:
     return model.encode_stream([query, *documents], **_TOKEN_VECTORS, show_progress=False)
 
@@ -94,22 +111,33 @@ def best_first(scores: Sequence[float], top_k: int | None) -> list[tuple[int, fl
     return [(i, float(scores[i])) for i in order[:top_k]]
 
 
-def ranking(model: str | Path | M3Model, mode: str, **load_options: Any) -> Ranking:
+def ranking(model: str | Path | M3Model | M3Reranker, mode: str, **load_options: Any) -> Ranking:
     """Return what orders documents.
 
     Args:
-        model: As of `shared_model`.
-        mode: "colbert": by the token vectors of a model that embeds.
+        model: As of `shared_model`; for a cross-encoder its folder or hub id, a loaded one, or a server with one.
+        mode: "colbert": by the token vectors of a model that embeds. "cross-encoder": by one that reads both together.
         **load_options: As of `M3Model.load`.
 
     Raises:
         ValueError: `mode` is something else.
         MissingHeadError: The model gives no token vectors.
+        CheckpointError: The model is no cross-encoder, or one where none is asked for.
         TrivecError: As by `M3Model.load`.
     """
     checked_mode(mode)
+    if isinstance(model, M3Reranker):
+        if mode != "cross-encoder":
+            raise ValueError(f"mode={mode!r} is not a cross-encoder's: give mode='cross-encoder'")
+        return CrossEncoderRanking(model)
+    by_server = is_url(model.name if isinstance(model, M3Model) else model)
+    if mode == "cross-encoder" and not by_server:
+        if isinstance(model, M3Model):
+            raise ValueError(f"{model.name} gives vectors: for mode='cross-encoder' name a cross-encoder, or load one")
+        return CrossEncoderRanking(M3Reranker.load(model, **load_options))
     shared = shared_model(model, **load_options)
-    shared.model.require_heads(sparse=False, colbert=True)
+    if mode == "colbert":
+        shared.model.require_heads(sparse=False, colbert=True)
     if is_url(shared.model.name):
         from trivec.model.remote import RemoteModel
 

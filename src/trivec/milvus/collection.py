@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from trivec.documents import Document
 from trivec.errors import MilvusError
@@ -27,11 +27,14 @@ from trivec.model import M3Model
 from trivec.search import grouping, hybrid, multi
 from trivec.search.fusion import RRF, FusionWeights, Weighted, own_ranker
 from trivec.search.hits import Hit
-from trivec.search.modes import Mode
+from trivec.search.modes import Mode, Rerank
 from trivec.support.arguments import whole_number
 from trivec.support.caller import level_of_the_caller
-from trivec.vectors.embeddings import asked_for
+from trivec.vectors.embeddings import M3Embeddings, asked_for
 from trivec.vectors.token_forms import TokenForm
+
+if TYPE_CHECKING:
+    from trivec.model.m3_reranker import M3Reranker
 
 
 class M3Collection:
@@ -317,7 +320,8 @@ class M3Collection:
         offset: int = ...,
         filter: str = ...,
         ranker: RRF | Weighted | None = ...,
-        rerank: Literal["colbert"] | None = ...,
+        rerank: Rerank | None = ...,
+        reranker: M3Reranker | None = ...,
         candidates: int | None = ...,
         matched_words: bool = ...,
         group: Literal["document"] | None = ...,
@@ -334,7 +338,8 @@ class M3Collection:
         offset: int = ...,
         filter: str = ...,
         ranker: RRF | Weighted | None = ...,
-        rerank: Literal["colbert"] | None = ...,
+        rerank: Rerank | None = ...,
+        reranker: M3Reranker | None = ...,
         candidates: int | None = ...,
         matched_words: bool = ...,
         group: Literal["document"] | None = ...,
@@ -350,7 +355,8 @@ class M3Collection:
         offset: int = 0,
         filter: str = "",
         ranker: RRF | Weighted | None = None,
-        rerank: Literal["colbert"] | None = None,
+        rerank: Rerank | None = None,
+        reranker: M3Reranker | None = None,
         candidates: int | None = None,
         matched_words: bool = False,
         group: Literal["document"] | None = None,
@@ -372,7 +378,9 @@ class M3Collection:
             ranker: `RRF(k=60)` or `Weighted(dense=0.4, sparse=0.2)`, for hybrid searches. None: weighted by the model's
                 own fusion weights if its config has any, else RRF.
             rerank: "colbert" orders the best candidates by MaxSim of their token vectors: those that are stored, else
-                the candidates are encoded again.
+                the candidates are encoded again. "cross-encoder" has `reranker` read each together with the query,
+                which is slower and better.
+            reranker: For `rerank="cross-encoder"`. It reads as much of a document as its own `max_length` allows.
             candidates: Rows that each search brings to one that joins several, and that are reranked; at least
                 `offset + limit`, of which None takes three times as many. Never more than the 16,384 that Milvus gives.
             matched_words: Fill `Hit.matched_words`, in whatever mode; needs the model's sparse head.
@@ -396,6 +404,7 @@ class M3Collection:
         offset = whole_number("offset", offset, 0)
         candidates = None if candidates is None else whole_number("candidates", candidates, 1)
         depth = hybrid.depth(mode, limit, offset, ranker, rerank, candidates, MOST_ROWS)
+        hybrid.check_reranker(rerank, reranker)
         grouping.check(group)
         if not isinstance(filter, str):
             raise TypeError(f"filter is {filter!r:.60} ({type(filter).__name__}): it must be a Milvus filter, a str")
@@ -414,7 +423,7 @@ class M3Collection:
             return_dense=mode != "sparse",
             # By lexical weights "multi" only looks for candidates.
             return_sparse=matched_words or (self.model.has_sparse if mode == "multi" else mode != "dense"),
-            return_colbert_vecs=rerank is not None or by_tokens,
+            return_colbert_vecs=rerank == "colbert" or by_tokens,
             show_progress=False,
         )
         ranker = ranker or own_ranker(self.model.own_fusion_weights)
@@ -430,14 +439,21 @@ class M3Collection:
         if filter and not any(found):
             self._warn_of_unknown_names(filter)
         if rerank is not None:
-            vectors = partial(late_interaction.token_vectors, self._table, self.model)
-            found = hybrid.reranked(asked_for(encoded.colbert_vecs), found, vectors)
+            found = self._reranked(texts, encoded, found, reranker)
         found = [grouping.by_document(ranking) for ranking in found] if group else found
         hits = [ranking[offset : offset + limit] for ranking in found]
         if matched_words:
             spans = self.model.tokenizer.tokens_with_spans
             hits = hybrid.with_matched_words(texts, encoded, hits, self._table.fetch, spans)
         return hits[0] if isinstance(queries, str) else hits
+
+    def _reranked(
+        self, queries: list[str], encoded: M3Embeddings, found: list[list[Hit]], reranker: M3Reranker | None
+    ) -> list[list[Hit]]:
+        if reranker is not None:
+            return hybrid.reranked_together(queries, found, reranker.relevance)
+        vectors = partial(late_interaction.token_vectors, self._table, self.model)
+        return hybrid.reranked(asked_for(encoded.colbert_vecs), found, vectors)
 
     def _make(self) -> None:
         """Make the collection unless it is there."""

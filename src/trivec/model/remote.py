@@ -42,6 +42,18 @@ _SERVERS_OWN: dict[str, Any] = {
 }
 
 
+def refuse_servers_own(arguments: LoadArguments) -> None:
+    """Make sure that nothing is asked for that the server decides.
+
+    Raises:
+        ValueError: Something is.
+    """
+    for name, default in _SERVERS_OWN.items():
+        if (given := getattr(arguments, name)) != default:
+            given = ",".join(map(str, given)) if isinstance(given, (list, tuple)) else given
+            raise ValueError(f"{name}={given!r:.60} cannot be given with a URL: the server decides")
+
+
 class RemoteModel(M3Model):
     """What `M3Model.load` returns for a URL.
 
@@ -60,10 +72,7 @@ class RemoteModel(M3Model):
             ValueError: The URL cannot be one, or an argument is given that the server decides.
             ServerError: The server cannot be reached, or refuses the key.
         """
-        for name, default in _SERVERS_OWN.items():
-            if (given := getattr(arguments, name)) != default:
-                given = ",".join(map(str, given)) if isinstance(given, (list, tuple)) else given
-                raise ValueError(f"{name}={given!r:.60} cannot be given with a URL: the server decides")
+        refuse_servers_own(arguments)
         self.endpoint = Endpoint.of(str(arguments.name_or_path), arguments.api_key)
         self.name = url = self.endpoint.url
         self.closed = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from trivec.search.fusion import RRF, Candidate, Weighted, ranked
 from trivec.search.hits import Hit
 from trivec.search.matching import Spans, matched_words, shared_weights
 from trivec.search.maxsim import scores_of_all
-from trivec.search.modes import Mode, check_mode
+from trivec.search.modes import Mode, Rerank, check_mode
 from trivec.vectors.embeddings import FloatArray, M3Embeddings, asked_for
 from trivec.vectors.scoring import dense_score
 from trivec.vectors.sparse import weights_by_id
@@ -43,13 +43,13 @@ def depth(
 ) -> int:
     """Check a search's arguments and return how many documents each search brings, of the `most` that a store gives."""
     check_mode(mode)
-    if rerank not in (None, "colbert"):
-        raise ValueError(f"rerank is {rerank!r}: it must be 'colbert' or None")
+    if rerank not in (None, *get_args(Rerank)):
+        raise ValueError(f"rerank is {rerank!r}: it must be {', '.join(map(repr, get_args(Rerank)))} or None")
     if ranker is not None and not isinstance(ranker, RRF | Weighted):
         raise TypeError(f"ranker is {ranker!r}: it must be RRF(...) or Weighted(...)")
     if ranker is not None and mode != "hybrid":
         raise ValueError(f"a ranker fuses the two rankings of a hybrid search; mode is {mode!r}")
-    if rerank is not None and mode in ("multi", "all"):
+    if rerank == "colbert" and mode in ("multi", "all"):
         raise ValueError(f"mode {mode!r} ranks by token vectors already: leave rerank={rerank!r} out")
     wanted = offset + limit
     said = f"offset + limit ({offset} + {limit})" if offset else f"limit ({limit})"
@@ -60,6 +60,12 @@ def depth(
     if mode in ("dense", "sparse") and rerank is None:
         return wanted
     return min(most, wanted * 3 if candidates is None else candidates)
+
+
+def check_reranker(rerank: str | None, reranker: object) -> None:
+    """Make sure that a cross-encoder is given where one is to order the hits, and only there."""
+    if (reranker is not None) != (rerank == "cross-encoder"):
+        raise ValueError('rerank="cross-encoder" and reranker=M3Reranker.load(...) go together: give both or none')
 
 
 def found(
@@ -135,6 +141,20 @@ def late_interaction_scores(
 def best_first(hits: Iterable[Hit]) -> list[Hit]:
     """Order hits by score, ties by id."""
     return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+
+
+def reranked_together(
+    queries: Sequence[str],
+    found: Sequence[Sequence[Hit]],
+    scores_of: Callable[[list[tuple[str, str]]], Sequence[float]],
+) -> list[list[Hit]]:
+    """Order each query's hits by what `scores_of` gives for pairs of query and text; it is asked once."""
+    pairs = [(query, hit.text) for query, hits in zip(queries, found, strict=True) for hit in hits]
+    scores = iter(scores_of(pairs))
+    scored = [
+        [replace(hit, score=(score := next(scores)), cross_encoder_score=score) for hit in hits] for hits in found
+    ]
+    return [sorted(hits, key=lambda hit: (-hit.score, hit.id)) for hits in scored]
 
 
 def with_matched_words(

@@ -11,6 +11,9 @@ Mode = Literal["dense", "sparse", "hybrid", "multi", "all"]
 PairMode = Literal["dense", "sparse", "hybrid"]
 """Those that need no token vectors: how hard negatives are mined."""
 
+Rerank = Literal["colbert", "cross-encoder"]
+"""What orders the best candidates once more: MaxSim of token vectors, or a model that reads query and text together."""
+
 
 class EvaluatedMode(str, Enum):
     """What an evaluation measures, in the order of its tables; an enum, as typer makes no list of a Literal."""
@@ -20,6 +23,7 @@ class EvaluatedMode(str, Enum):
     multi_vector = "multi-vector"
     dense_sparse = "dense+sparse"
     all = "all"
+    cross_encoder = "cross-encoder"
     bm25_words = "bm25-words"
     bm25_pieces = "bm25-pieces"
 

@@ -141,7 +141,7 @@ async def fingerprint(service: Service, _request: Request) -> Response:
 
 async def info(service: Service, _request: Request) -> Response:
     """`GET /info`: the model and every limit; the first fields are text-embeddings-inference's."""
-    model, settings = service.model, service.settings
+    model, reranker, settings = service.model, service.reranker, service.settings
     limits = {
         "max_queue_tokens": settings.max_queue_tokens,
         "max_texts": settings.max_texts,
@@ -173,6 +173,9 @@ async def info(service: Service, _request: Request) -> Response:
                 "has_colbert": model.has_colbert,
                 "fusion_weights": list(model.fusion_weights),
                 "own_fusion_weights": model.config.fusion_weights is not None,
+                "reranker": None
+                if reranker is None
+                else {"name": reranker.name, "precision": reranker.precision, "max_length": reranker.max_length},
                 "limits": limits,
                 "collection": None if service.collection is None else service.collection.name,
                 "modes": list(get_args(Mode)),

@@ -9,11 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import trivec
-from trivec.search.modes import Mode
+from trivec.search.modes import Mode, Rerank
 from trivec.server import arrays
 from trivec.server.fields import LARGEST_WHOLE
 from trivec.server.native_routes import KINDS
-from trivec.server.rerank_routes import MODES
+from trivec.server.rerank_routes import CROSS_ENCODER, MODES
 from trivec.server.service import Service
 
 Schema = dict[str, Any]
@@ -66,13 +66,14 @@ _RANKER: Schema = {
         _object(("kind",), kind={"const": "weighted"}, dense=_NUMBER, sparse=_NUMBER),
     ]
 }
-_RERANK: dict[str, Schema] = {"query": _TEXT, "mode": _one_of(*MODES), **_CUTTING}
+_RERANK: dict[str, Schema] = {"query": _TEXT, "mode": _one_of(*MODES, CROSS_ENCODER), **_CUTTING}
 _OF_TEXTS = _object(("query", "texts"), texts=_TEXTS, return_text=_FLAG, raw_scores=_FLAG, **_RERANK)
 _OF_DOCUMENTS = _object(
     ("query", "documents"),
     documents={"anyOf": [_TEXT, _list({"anyOf": [_TEXT, _object(("text",), text=_TEXT)]}, minItems=1)]},
     top_n=_POSITIVE,
     return_documents=_FLAG,
+    raw_scores=_FLAG,
     **_RERANK,
 )
 _BEST_FIRST = _list(_object(("index", "score"), index=_INTEGER, score=_NUMBER, text=_TEXT))
@@ -81,7 +82,7 @@ _RESULTS = _object(
     id=_TEXT,
     model=_TEXT,
     results=_list(_object(("index", "relevance_score"), index=_INTEGER, relevance_score=_NUMBER)),
-    usage=_object(("total_tokens",), total_tokens=_INTEGER),
+    usage=_object(("total_tokens", "truncated"), total_tokens=_INTEGER, truncated=_INTEGER),
 )
 _SIMILARITY = _object(
     ("inputs",),
@@ -228,7 +229,7 @@ _ROUTES: dict[str, tuple[str, str, Schema | None, Schema]] = {
             offset={"type": ["integer", "null"], "minimum": 0, "maximum": 1000},
             filter={"type": ["string", "null"]},
             ranker=_RANKER,
-            rerank=_one_of("colbert"),
+            rerank=_one_of(*get_args(Rerank)),
             group=_one_of("document"),
             candidates=_POSITIVE,
         ),

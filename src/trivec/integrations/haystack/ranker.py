@@ -34,7 +34,8 @@ class TrivecRanker(Loading[Ranking]):
 
         Args:
             model: Folder, hub id, URL of a server (`trivec serve`), or a loaded model.
-            mode: "colbert": BGE-M3's token vectors, of the model that embeds as well.
+            mode: "colbert": BGE-M3's token vectors, of the model that embeds as well. "cross-encoder": a model such as
+                BAAI/bge-reranker-v2-m3, which `model` then names, or that of a server.
             top_k: How many documents are given back; all if None.
             api_key: A server's key, for a URL.
             load_options: Further arguments of `M3Model.load`.

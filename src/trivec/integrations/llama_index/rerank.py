@@ -33,7 +33,8 @@ class TrivecRerank(BaseNodePostprocessor):
 
         Args:
             model: Folder, hub id, URL of a server (`trivec serve`), or a loaded model.
-            mode: "colbert": BGE-M3's token vectors, of the model that embeds as well.
+            mode: "colbert": BGE-M3's token vectors, of the model that embeds as well. "cross-encoder": a model such as
+                BAAI/bge-reranker-v2-m3, which `model` then names, or that of a server.
             top_n: How many nodes are given back; all if None.
             **load_options: As of `M3Model.load`.
 
