@@ -151,7 +151,7 @@ def test_every_route_of_the_server_is_shown():
         for block in blocks_of(ROOT / "docs" / "server.md")
         for path in re.findall(rf"curl -sf {SERVER}(\S+)", block.code)
     }
-    assert shown == set(ROUTES)
+    assert shown == set(ROUTES) - {"/page/{id}"}  # which only the page asks for
 
 
 @pytest.mark.parametrize("block", [b for b in RUN if f"curl -sf {SERVER}" in b.code], ids=str)

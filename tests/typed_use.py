@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import assert_type
 
-from trivec import AsyncM3Model, BGEM3EmbeddingFunction, M3Embedding, M3Embeddings, M3Model
+from trivec import AsyncM3Model, BGEM3EmbeddingFunction, M3Embedding, M3Embeddings, M3Model, M3Reranker, RerankResult
 from trivec.vectors.sparse import SparseMatrix
 
 Vectors = npt.NDArray[np.float32]
@@ -46,3 +46,9 @@ def as_milvus_has_it(function: BGEM3EmbeddingFunction, texts: list[str]) -> None
     assert_type(vectors["dense"], list[Vectors])
     assert_type(vectors["sparse"], SparseMatrix)
     assert_type(vectors["colbert_vecs"], list[Vectors])
+
+
+def of_pairs(reranker: M3Reranker, texts: list[str]) -> None:
+    assert_type(reranker.compute_score([(texts[0], text) for text in texts]), list[float])
+    assert_type(reranker.compute_score((texts[0], texts[1]), normalize=True), float)
+    assert_type(reranker.rank(texts[0], texts, 3), list[RerankResult])
