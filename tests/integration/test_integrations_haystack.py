@@ -21,7 +21,7 @@ from milvus_haystack import MilvusDocumentStore
 from milvus_haystack.milvus_embedding_retriever import MilvusHybridRetriever
 
 from answers import KEY, assert_best_first, assert_same, fused, run_documented
-from trivec import M3Embeddings, M3Model
+from trivec import M3Embeddings, M3Model, M3Reranker
 from trivec.errors import ServerError
 from trivec.integrations.haystack import (
     TrivecDocumentEmbedder,
@@ -228,3 +228,15 @@ def test_what_the_documentation_says(model: M3Model, tmp_path: Path, monkeypatch
     assert names["best"][0].id == "boat"
     assert len(store.filter_documents()) == 1  # the other is deleted
     store.client.close()
+
+
+def test_by_a_cross_encoder(tiny_reranker: M3Reranker, tiny_reranker_checkpoint: Path, documents: list[dict[str, Any]]):
+    texts = [each["text"] for each in documents]
+    expected = tiny_reranker.rank(QUESTION, texts, 3, normalize=True)
+    ranker = TrivecRanker(tiny_reranker, mode="cross-encoder", top_k=3)
+    again = TrivecRanker.from_dict(ranker.to_dict())
+    assert again.model == str(tiny_reranker_checkpoint)
+    best = again.run(QUESTION, [Document(content=text) for text in texts])["documents"]
+    assert [(each.content, pytest.approx(each.score)) for each in best] == [
+        (each.text, each.score) for each in expected
+    ]

@@ -18,7 +18,7 @@ from pymilvus import Function, FunctionType, MilvusException
 import trivec.integrations.langchain
 from answers import assert_best_first, assert_same, fused, run_documented
 from random_checkpoint import write_random_checkpoint
-from trivec import M3Embeddings, M3Model
+from trivec import M3Embeddings, M3Model, M3Reranker
 from trivec.errors import MissingHeadError, MissingPackageError
 from trivec.integrations.langchain import TrivecEmbeddings, TrivecReranker, TrivecSparseEmbeddings
 
@@ -239,3 +239,13 @@ def test_what_the_documentation_says(model: M3Model, tmp_path: Path, monkeypatch
     assert names["best"][0].metadata["pk"] == "boat"
     assert len(store.client.query(store.collection_name, filter='pk != ""')) == 1  # the other is deleted
     store.client.close()
+
+
+def test_by_a_cross_encoder(tiny_reranker: M3Reranker, tiny_reranker_checkpoint: Path, documents: list[dict[str, Any]]):
+    texts = [each["text"] for each in documents]
+    expected = tiny_reranker.rank(QUESTION, texts, 3, normalize=True)
+    ranker = TrivecReranker(tiny_reranker_checkpoint, mode="cross-encoder", top_n=3, precision="fp32")
+    best = ranker.compress_documents([Document(text) for text in texts], QUESTION)
+    assert [(each.page_content, pytest.approx(each.metadata["relevance_score"])) for each in best] == [
+        (each.text, each.score) for each in expected
+    ]

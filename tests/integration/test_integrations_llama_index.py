@@ -18,7 +18,7 @@ from pymilvus import MilvusException
 
 import trivec.integrations.llama_index
 from answers import assert_best_first, assert_same, fused, run_documented
-from trivec import M3Embeddings, M3Model
+from trivec import M3Embeddings, M3Model, M3Reranker
 from trivec.errors import MissingPackageError
 from trivec.integrations.llama_index import TrivecEmbedding, TrivecRerank, TrivecSparseEmbedding
 
@@ -244,3 +244,13 @@ def test_what_the_documentation_says(model: M3Model, tmp_path: Path, monkeypatch
     assert names["best"][0].node.node_id == "boat"
     assert len(store.get_nodes(node_ids=["boat", "bridge"])) == 1  # the other is deleted
     store.client.close()
+
+
+def test_by_a_cross_encoder(tiny_reranker: M3Reranker, tiny_reranker_checkpoint: Path, documents: list[dict[str, Any]]):
+    texts = [each["text"] for each in documents]
+    expected = tiny_reranker.rank(QUESTION, texts, 3, normalize=True)
+    ranker = TrivecRerank(tiny_reranker_checkpoint, mode="cross-encoder", top_n=3, precision="fp32")
+    best = ranker.postprocess_nodes([NodeWithScore(node=TextNode(text=text)) for text in texts], query_str=QUESTION)
+    assert [(each.node.get_content(), pytest.approx(each.score)) for each in best] == [
+        (each.text, each.score) for each in expected
+    ]

@@ -20,6 +20,7 @@ from typing import Any
 from trivec.integrations.untaken import Untaken
 from trivec.model import M3Model
 from trivec.model.async_model import AsyncM3Model
+from trivec.model.m3_reranker import M3Reranker
 from trivec.support.forks import ForkSafeLock
 from trivec.vectors.embeddings import M3Embeddings, asked_for
 from trivec.vectors.sparse import weights_by_id
@@ -190,9 +191,10 @@ def _of_model(model: M3Model) -> SharedModel:
         return shared
 
 
-def load_arguments(model: M3Model) -> tuple[str, dict[str, Any]]:
+def load_arguments(model: M3Model | M3Reranker) -> tuple[str, dict[str, Any]]:
     """Return by what name and with which options a model was loaded; never the key of a server."""
-    arguments = dict(vars(model._arguments.for_another_process()))
+    own = model._opened.arguments if isinstance(model, M3Reranker) else model._arguments
+    arguments = dict(vars(own.for_another_process()))
     defaults = {name: each.default for name, each in signature(M3Model.load).parameters.items()}
     name = str(arguments.pop("name_or_path"))
     options = {each: value for each, value in arguments.items() if each != "api_key" and value != defaults[each]}

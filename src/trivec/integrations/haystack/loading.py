@@ -13,6 +13,7 @@ from typing_extensions import Self
 
 from trivec.integrations.shared_model import load_arguments
 from trivec.model import M3Model
+from trivec.model.m3_reranker import M3Reranker
 from trivec.support.addresses import is_url
 
 Loaded = TypeVar("Loaded")
@@ -27,13 +28,18 @@ class Loading(Generic[Loaded]):
     `@component` makes another class of the one it stands before, so that those must not call `super()`.
 
     Attributes:
-        model: As given: folder, hub id, URL or loaded model.
+        model: As given: folder, hub id, URL, what is loaded, or None.
         api_key: A server's key, for a URL.
         load_options: The other arguments of `M3Model.load`.
     """
 
-    def __init__(self, model: str | Path | M3Model, api_key: Secret, load_options: dict[str, Any] | None) -> None:
-        self.model = model
+    def __init__(
+        self,
+        model: str | Path | M3Model | M3Reranker | None,
+        api_key: Secret,
+        load_options: dict[str, Any] | None,
+    ) -> None:
+        self.model: Any = model
         self.api_key = api_key
         self.load_options = load_options or {}
         self._loaded: Loaded | None = None
@@ -72,8 +78,8 @@ class Loading(Generic[Loaded]):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the component as a dict, its model as what it was loaded from."""
-        model, options = str(self.model), self.load_options
-        if isinstance(self.model, M3Model):
+        model, options = None if self.model is None else str(self.model), self.load_options
+        if isinstance(self.model, (M3Model, M3Reranker)):
             model, options = load_arguments(self.model)
         parameters = {"model": model, "api_key": self.api_key, "load_options": options or None}
         serialized: dict[str, Any] = default_to_dict(self, **parameters, **self.own_parameters())

@@ -12,6 +12,7 @@ from haystack.utils import Secret
 from trivec.integrations.haystack.loading import KEY, Loading, texts_of
 from trivec.integrations.ranking import Ranking, checked_mode, ranking
 from trivec.model import M3Model
+from trivec.model.m3_reranker import M3Reranker
 from trivec.support.arguments import whole_number
 
 
@@ -21,7 +22,7 @@ class TrivecRanker(Loading[Ranking]):
 
     def __init__(
         self,
-        model: str | Path | M3Model = "BAAI/bge-m3",
+        model: str | Path | M3Model | M3Reranker | None = None,
         *,
         mode: str = "colbert",
         top_k: int | None = None,
@@ -33,9 +34,10 @@ class TrivecRanker(Loading[Ranking]):
         """Note what to load.
 
         Args:
-            model: Folder, hub id, URL of a server (`trivec serve`), or a loaded model.
-            mode: "colbert": BGE-M3's token vectors, of the model that embeds as well. "cross-encoder": a model such as
-                BAAI/bge-reranker-v2-m3, which `model` then names, or that of a server.
+            model: Folder, hub id, URL of a server (`trivec serve`), or a loaded `M3Model` or `M3Reranker`; None is
+                BAAI/bge-m3, or for cross-encoders BAAI/bge-reranker-v2-m3.
+            mode: "colbert": BGE-M3's token vectors, of the model that embeds as well. "cross-encoder": a model that
+                reads query and document together; on a server the one that it was given with `--reranker`.
             top_k: How many documents are given back; all if None.
             api_key: A server's key, for a URL.
             load_options: Further arguments of `M3Model.load`.

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, PrivateAttr
 
 from trivec.integrations.ranking import Ranking, ranking
 from trivec.model import M3Model
+from trivec.model.m3_reranker import M3Reranker
 from trivec.support.arguments import whole_number
 
 
@@ -31,7 +32,7 @@ class TrivecReranker(BaseDocumentCompressor):
 
     def __init__(
         self,
-        model: str | Path | M3Model = "BAAI/bge-m3",
+        model: str | Path | M3Model | M3Reranker | None = None,
         *,
         mode: str = "colbert",
         top_n: int | None = None,
@@ -40,9 +41,10 @@ class TrivecReranker(BaseDocumentCompressor):
         """Load the model, unless this process has it from before.
 
         Args:
-            model: Folder, hub id, URL of a server (`trivec serve`), or a loaded model.
-            mode: "colbert": BGE-M3's token vectors, of the model that embeds as well. "cross-encoder": a model such as
-                BAAI/bge-reranker-v2-m3, which `model` then names, or that of a server.
+            model: Folder, hub id, URL of a server (`trivec serve`), or a loaded `M3Model` or `M3Reranker`; None is
+                BAAI/bge-m3, or for cross-encoders BAAI/bge-reranker-v2-m3.
+            mode: "colbert": BGE-M3's token vectors, of the model that embeds as well. "cross-encoder": a model that
+                reads query and document together; on a server the one that it was given with `--reranker`.
             top_n: How many documents are given back; all if None.
             **load_options: As of `M3Model.load`.
 
