@@ -10,10 +10,14 @@ listed = $(wildcard constraints/$(1)-$(PYTHON_VERSION).txt)
 install = PIP_CONSTRAINT='$(call listed,$(1))' PIP_BUILD_CONSTRAINT='$(call listed,$(1))' \
 	$(2)/bin/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lowest lint parity integration slow newest constraints clean
+.PHONY: demo page test lowest lint parity integration slow newest constraints clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python examples/demo.py $(DEMO)
+
+# The search page on the demo's collection, until Ctrl-C.
+page: demo
+	$(BIN)/trivec serve nano --uri $(DEMO)/milvus.db --collection demo
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
@@ -38,10 +42,15 @@ parity: .venv-parity/installed
 	.venv-parity/bin/python -m pytest -m slow -k train tests/test_documentation.py
 
 # Runs the clients that people have, unchanged, against the server: openai, pymilvus.model, huggingface_hub, LangChain,
-# LlamaIndex and Milvus Lite, in an environment of their own (no torch, about 1 GB; most of it is never imported, so that
-# compiling it would only take time). Then a Ray cluster and an object store, in another one (1 GB).
-integration: .venv-integration/installed .venv-ray/installed
+# LlamaIndex and Milvus Lite; and trivec.integrations in each framework. Four environments, as pymilvus 2 and 3 are needed
+# (no torch, about 1 GB each; most of it is never imported, so that compiling it would only take time). Then a Ray cluster
+# and an object store.
+clients := integration langchain llama-index haystack
+integration: $(clients:%=.venv-%/installed) .venv-ray/installed
 	.venv-integration/bin/python -m pytest -m integration tests/integration
+	.venv-langchain/bin/python -m pytest -m integration tests/integration/test_integrations_langchain.py
+	.venv-llama-index/bin/python -m pytest -m integration tests/integration/test_integrations_llama_index.py
+	.venv-haystack/bin/python -m pytest -m integration tests/integration/test_integrations_haystack.py
 	.venv-ray/bin/python -m pytest -m integration tests/cluster
 
 slow: $(VENV)/installed
@@ -70,10 +79,10 @@ $(VENV)/installed: $(built) $(call listed,dev)
 	$(call install,parity,.venv-parity) --requirement constraints/parity.in --editable '.[train]'
 	touch $@
 
-.venv-integration/installed: $(built) constraints/integration.in $(call listed,integration)
-	$(PYTHON) -m venv .venv-integration
-	$(call install,integration,.venv-integration) --no-compile --requirement constraints/integration.in \
-		--editable '.[server]'
+.SECONDEXPANSION:
+$(clients:%=.venv-%/installed): .venv-%/installed: $(built) constraints/%.in $$(call listed,$$*)
+	$(PYTHON) -m venv .venv-$*
+	$(call install,$*,.venv-$*) --no-compile --requirement constraints/$*.in --editable '.[server]'
 	touch $@
 
 .venv-ray/installed: $(built) constraints/ray.in $(call listed,ray)
@@ -82,4 +91,4 @@ $(VENV)/installed: $(built) $(call listed,dev)
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-parity .venv-integration .venv-ray .venv-newest build
+	rm -rf $(VENV) .venv-parity $(clients:%=.venv-%) .venv-ray .venv-newest build

@@ -1,9 +1,10 @@
-"""The virtual environments that the peers run in: one with torch for the reference, one for ONNX Runtime.
+"""The virtual environments that the peers run in: with torch for the reference, for ONNX Runtime, and for each server.
 
 trivec itself, and plain OpenVINO, run in the Python that runs the benchmark. Knows packages, nothing about models.
 
-    python benchmarks/environment.py                # both, about 3.5 GB
-    python benchmarks/environment.py reference
+    python benchmarks/environment.py                                  # all, about 8 GB
+    python benchmarks/environment.py reference onnx                   # all benchmarks but server.py, about 3.5 GB
+    python benchmarks/environment.py infinity m3serve flagembedding   # server.py
 """
 
 from __future__ import annotations
@@ -21,6 +22,15 @@ FOLDER = Path(__file__).parent
 REQUIREMENTS = {
     "reference": ("torch==2.13.0", "FlagEmbedding==1.4.2", "pymilvus.model==0.3.4", "transformers==5.23.0"),
     "onnx": ("torch==2.13.0", "transformers==4.46.3", "onnxruntime==1.32.0", "bge-m3-lite[quant]==0.6.2"),
+    "infinity": ("torch==2.13.0", "infinity-emb[server,torch]==0.0.78", "transformers==4.57.6"),
+    "m3serve": ("torch==2.13.0", "m3serve==0.2.3", "transformers==5.24.0", "fastapi==0.165.0", "uvicorn==0.54.0"),
+    "flagembedding": (
+        "torch==2.13.0",
+        "FlagEmbedding==1.4.2",
+        "transformers==5.23.0",
+        "fastapi==0.165.0",
+        "uvicorn==0.54.0",
+    ),
 }
 # Of this Python itself: no installation, it is the one trivec lies in.
 OWN = "trivec"
@@ -58,7 +68,7 @@ def create(environment: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("environments", nargs="*", default=[], help=f"any of {', '.join(REQUIREMENTS)}; both if none")
+    parser.add_argument("environments", nargs="*", default=[], help=f"any of {', '.join(REQUIREMENTS)}; all if none")
     failed = False
     for environment in parser.parse_args().environments or REQUIREMENTS:
         try:

@@ -18,6 +18,8 @@ from peers import OURS
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE, PLOT = DOCS / "performance.md", DOCS / "performance-lengths.svg"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+# The server's figures stand apart, and come from files of their own.
+SERVER_BEGIN, SERVER_END = "<!-- server: begin -->", "<!-- server: end -->"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
@@ -133,6 +135,56 @@ def scaling(result: dict[str, Any]) -> Iterator[str]:
             yield from table([title, *names], ([x, *medians(content, names)] for x, content in of_axis.items()))
 
 
+# Of the server's scenarios: the title, the three figures, and what was aimed for.
+SERVED = {
+    "one": ("one short query, 1 client: ms", "in_process_ms", "served_ms", "extra_ms", "2 ms more at most"),
+    "clients": ("short queries, 64 clients: texts/s", "in_process", "served", "share", "0.90"),
+    "bulk": ("requests of 1,000 texts, 2 clients: texts/s", "in_process", "served", "share", "0.95"),
+    "meanwhile": ("short queries beside bulk: a batch, p99, ms", "batch_ms", "p99_ms", "p99_in_batches", "3 batches"),
+}
+
+
+def server(result: dict[str, Any]) -> Iterator[str]:
+    """Yield what HTTP costs, and the servers beside each other."""
+    machine = result["machine"]
+    yield f"### The server, `{result['model']}`: {result['threads']} threads, {result['rounds']} rounds"
+    yield ""
+    instructions, load = ", ".join(machine["instructions"]), machine["load_before"][0]
+    where = f"{machine['processor']} ({instructions}), {machine['cores']} cores; {machine['date'][:16]} UTC"
+    yield f"{where}, load {load:.1f} before. The client alone does {result['client_alone']:,.0f} requests/s."
+    yield ""
+    found = [(name, of["median"]) for name, of in result["scenarios"].items()]
+    if found:
+        rows = [[SERVED[name][0], *(of[key] for key in SERVED[name][1:4]), SERVED[name][4]] for name, of in found]
+        yield from table(["", "in-process", "served", "difference or ratio", "aim"], rows)
+    peers = result.get("peers", {}).get("peers", {})
+    for clients in ("1", "32") if peers else ():
+        header = [
+            f"{clients} clients",
+            "gives",
+            "requests/s",
+            "p50 ms",
+            "p99 ms",
+            "trivec-auto is x",
+            "failed",
+            "cosine",
+        ]
+        keys = ("rate", "p50_ms", "p99_ms", "trivec_is_times")
+        yield from table(
+            header,
+            (
+                [
+                    name,
+                    of["gives"],
+                    *(of[clients][key] for key in keys),
+                    sum(of[clients]["failed"].values()),
+                    cut(of["cosine"]),
+                ]
+                for name, of in peers.items()
+            ),
+        )
+
+
 def medians(content: dict[str, Any], names: Sequence[str]) -> list[float | None]:
     """Median tokens/s of each peer, None for one that was not measured."""
     return [content["peers"].get(name, {}).get("median") for name in names]
@@ -149,8 +201,12 @@ def share(of_peer: dict[str, Any]) -> str | None:
 
 
 def cosine(result: dict[str, Any], name: str) -> str:
-    """Worst cosine with the reference, cut and not rounded, so that nobody is as exact as 1 who is not."""
-    value = result["peers"][name].get("dense_cosine")
+    """Worst cosine with the reference."""
+    return cut(result["peers"][name].get("dense_cosine"))
+
+
+def cut(value: float | None) -> str:
+    """Format a cosine: cut and not rounded, so that nobody is as exact as 1 who is not."""
     return "" if value is None else f"{int(value * 1e5) / 1e5:.5f}" if value < 1 - 1e-6 else "1"
 
 
@@ -188,15 +244,24 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {
 }
 
 
+def replace_between(begin: str, end: str, lines: Iterable[str]) -> None:
+    """Put lines between two markers of the page."""
+    before, rest = PAGE.read_text(encoding="utf-8").split(begin)
+    after = rest.split(end)[1]
+    PAGE.write_text(f"{before}{begin}\n" + "\n".join(lines) + f"{end}{after}", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="+", help="JSON files that benchmarks wrote, in the page's order")
     results = [json.loads(path.read_text()) for path in parser.parse_args().results]
-    lines = [*surroundings(results), *(line for result in results for line in SECTIONS[result["benchmark"]](result))]
-    page = PAGE.read_text(encoding="utf-8")
-    before, rest = page.split(BEGIN)
-    after = rest.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n" + "\n".join(lines) + f"{END}{after}", encoding="utf-8")
+    of_server = [result for result in results if result["benchmark"] == "server"]
+    results = [result for result in results if result["benchmark"] != "server"]
+    if results:
+        written = [line for result in results for line in SECTIONS[result["benchmark"]](result)]
+        replace_between(BEGIN, END, [*surroundings(results), *written])
+    if of_server:
+        replace_between(SERVER_BEGIN, SERVER_END, [line for result in of_server for line in server(result)])
     if any(result.get("length") for result in results):
         plot(results)
 

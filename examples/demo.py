@@ -43,6 +43,7 @@ def main() -> None:
     trivec("index", str(DOCUMENTS), *database)
     for question in QUESTIONS:
         trivec("search", question, "--mode", "hybrid", "--rerank", "colbert", "--limit", "2", *database)
+    print(f"\nThe same in a browser: trivec serve nano --uri {work / 'milvus.db'} --collection demo   (make page)")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from random_checkpoint import write_random_checkpoint
-from trivec import M3Model
+from trivec import M3Model, M3Reranker
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -35,6 +35,18 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_model(tiny_checkpoint: Path) -> Iterator[M3Model]:
     with M3Model.load(tiny_checkpoint, precision="fp32") as model:
         yield model
+
+
+@pytest.fixture(scope="session")
+def tiny_reranker_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random checkpoint of BGE-Reranker-v2-M3's layout, as small as `tiny_checkpoint`."""
+    return write_random_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny-reranker", seed=2, classifier=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_reranker(tiny_reranker_checkpoint: Path) -> Iterator[M3Reranker]:
+    with M3Reranker.load(tiny_reranker_checkpoint, precision="fp32") as reranker:
+        yield reranker
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,17 @@ class Served:
 
 
 @contextmanager
+def listening(model: str | Path, *options: str) -> Iterator[Served]:
+    """Start it and wait only until it listens, which is before the model is loaded; end it at once."""
+    command = [sys.executable, "-m", "trivec", "serve", str(model), "--port", "0", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield _listening(process)
+        finally:
+            process.kill()
+
+
+@contextmanager
 def serving(model: str | Path, *options: str) -> Iterator[Served]:
     """Start `trivec serve MODEL --port 0 OPTIONS`, wait until it is warm, end it by SIGTERM: it exits with 0."""
     command = [sys.executable, "-m", "trivec", "serve", str(model), "--port", "0", *options]
@@ -38,7 +49,7 @@ def serving(model: str | Path, *options: str) -> Iterator[Served]:
             process.kill()
 
 
-def _warm(process: subprocess.Popen[str]) -> Served:
+def _listening(process: subprocess.Popen[str]) -> Served:
     assert process.stderr
     said: list[str] = []
     for line in process.stderr:
@@ -48,15 +59,22 @@ def _warm(process: subprocess.Popen[str]) -> Served:
     else:
         raise AssertionError(f"the server ended with {process.wait()}: {''.join(said)}")
     threading.Thread(target=said.extend, args=(process.stderr,), daemon=True).start()
-    url = line.rpartition("listening on ")[2].strip()
+    return Served(line.rpartition("listening on ")[2].strip(), process, said)
+
+
+def _warm(process: subprocess.Popen[str]) -> Served:
+    served = _listening(process)
+    url, said = served.url, served.said
     end = time.monotonic() + START_LIMIT_S
     while True:
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=10):
-                return Served(url, process, said)
+                return served
         except urllib.error.HTTPError as error:
             if error.code != 503:
                 raise
+        except TimeoutError:  # on a machine with much else to do it loads for longer than that
+            pass
         assert process.poll() is None, "".join(said)
         assert time.monotonic() < end, f"not warm after {START_LIMIT_S} s: {''.join(said)}"
         time.sleep(0.05)

@@ -1,8 +1,9 @@
 """Every code block of README.md and docs/*.md runs by itself, in a folder of its own.
 
 `BAAI/bge-m3` is replaced by `nano` in all of them. Beside the block, the folder holds what a reader brings: a model and
-files of the names in `readers_files`. A block that cannot run here has a comment before it, which the rendered page
-does not show: `<!-- not run: REASON -->`, or `<!-- run by make integration -->` if that runs it. Left out is
+files of the names in `readers_files`; a block that asks a server finds it at `SERVER`. A block that cannot run here has
+a comment before it, which the rendered page does not show: `<!-- not run: REASON -->`, or
+`<!-- run by make integration -->` if that runs it. Left out is
 docs/performance.md: its blocks are benchmarks, which take hours.
 """
 
@@ -14,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from importlib.util import find_spec
@@ -21,14 +23,18 @@ from pathlib import Path
 
 import pytest
 
+from serving import Served, serving
+from trivec.server.app import ROUTES
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(set((ROOT / "docs").glob("*.md")) - {ROOT / "docs" / "performance.md"})]
 FENCED = re.compile(
-    r"^(?:<!-- (?:not run: (?P<why>.+)|run by (?P<elsewhere>make integration)) -->\n)?"
+    r"^(?:<!-- (?:not run: (?P<why>.+)|run by (?P<elsewhere>make integration)(?:: [\w-]+)?) -->\n)?"
     r"```(?P<language>.*)\n(?P<code>(?:.*\n)*?)```$",
     re.MULTILINE,
 )
 RUNS = {"python": [sys.executable], "sh": ["bash", "-eu"]}
+SERVER = "http://127.0.0.1:8080"
 # What a block needs that `pip install '.[dev]'` does not bring.
 NEEDS_TORCH = re.compile(r"trivec train|trivec\.training")
 
@@ -125,8 +131,41 @@ def readers_files(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server of nano with a collection of two notes."""
+    folder = tmp_path_factory.mktemp("served")
+    (folder / "notes").mkdir()
+    (folder / "notes" / "bridge.txt").write_text("The bridge over the river was built in 1723.", encoding="utf-8")
+    (folder / "notes" / "tower.txt").write_text("The tower is of stone.", encoding="utf-8")
+    collection = ["--uri", str(folder / "milvus.db"), "--collection", "notes"]
+    index = [sys.executable, "-m", "trivec", "index", "notes", "-m", "nano", *collection]
+    subprocess.run(index, cwd=folder, check=True, capture_output=True)
+    with serving("nano", *collection) as served:
+        yield served
+
+
+def test_every_route_of_the_server_is_shown():
+    shown = {
+        re.sub(r"^/documents/.*", "/documents/{id}", path)
+        for block in blocks_of(ROOT / "docs" / "server.md")
+        for path in re.findall(rf"curl -sf {SERVER}(\S+)", block.code)
+    }
+    assert shown == set(ROUTES) - {"/page/{id}"}  # which only the page asks for
+
+
+@pytest.mark.parametrize("block", [b for b in RUN if f"curl -sf {SERVER}" in b.code], ids=str)
+def test_the_server_answers_what_is_shown(block: Block, server: Served):
+    for line in block.code.splitlines():
+        assert line.startswith("curl ")
+        command = ["bash", "-eu", "-c", line.replace(SERVER, server.url)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        assert done.stdout.startswith("# HELP") if line.endswith("/metrics") else json.loads(done.stdout)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("block", RUN, ids=str)
+@pytest.mark.parametrize("block", [b for b in RUN if SERVER not in b.code], ids=str)
 def test_the_block_runs(block: Block, readers_files: Path, tmp_path_factory: pytest.TempPathFactory):
     if NEEDS_TORCH.search(block.code) and find_spec("torch") is None:
         pytest.skip("needs torch: pip install 'trivec[train]'")

@@ -1,4 +1,7 @@
-"""`from pymilvus.model.hybrid import BGEM3EmbeddingFunction` in real environments, with and without pymilvus."""
+"""`from pymilvus.model.hybrid import BGEM3EmbeddingFunction` in real environments, with and without pymilvus.
+
+And `from pymilvus.model.reranker import BGERerankFunction`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+RERANKER = "from pymilvus.model.reranker import BGERerankFunction as f; print(f.__module__)"
 WHOSE = "from pymilvus.model.hybrid import BGEM3EmbeddingFunction as f; print(f.__module__)"
 # The forms of Milvus' API reference, which name no submodule.
 BY_ATTRIBUTE = {
@@ -18,6 +22,7 @@ BY_ATTRIBUTE = {
     "import": "import pymilvus.model; f = pymilvus.model.hybrid.BGEM3EmbeddingFunction; print(f.__module__)",
 }
 OURS, THEIRS = "trivec.embedding_function", "pymilvus.model.hybrid.bge_m3"
+OUR_RERANKER, THEIR_RERANKER = "trivec.reranking.rerank_function", "pymilvus.model.reranker.bgereranker"
 # What each side imports on the way to the class, and no more: the packages themselves come without their dependencies.
 PYMILVUS = ["pymilvus==3.0.2"]
 PYMILVUS_MODEL = ["--no-deps", "pymilvus.model==0.3.4"]
@@ -54,6 +59,12 @@ class Environment:
         (module,) = found
         return module
 
+    def whose_reranker(self) -> str:
+        """Return the module of the class of that name."""
+        done = subprocess.run([self.python, "-c", RERANKER], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
     def compat_folder(self) -> str:
         code = "import trivec, pathlib; print(pathlib.Path(trivec.__file__).parent / '_compat')"
         return subprocess.run([self.python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
@@ -73,11 +84,13 @@ def test_without_pymilvus_and_with_it_the_class_is_ours(environment: Environment
     assert environment.whose() == OURS
     environment.install(*PYMILVUS)
     assert environment.whose() == OURS
+    assert environment.whose_reranker() == OUR_RERANKER
 
 
 def test_an_installed_pymilvus_model_keeps_its_own(environment: Environment) -> None:
     environment.install(*PYMILVUS, *ITS_IMPORTS)
     environment.install(*PYMILVUS_MODEL)
     assert environment.whose() == THEIRS
+    assert environment.whose_reranker() == THEIR_RERANKER
     # Also where trivec's folder comes first, as in an environment on top of another that has pymilvus-model.
     assert environment.whose(environment.compat_folder()) == THEIRS

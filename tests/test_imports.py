@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 HEAVY = {"openvino", "torch", "transformers", "pymilvus", "scipy", "tokenizers", "huggingface_hub", "pandas", "pyarrow"}
+HEAVY |= {"httpx2", "starlette"}
 
 
 def modules_after(statement: str) -> set[str]:
@@ -22,7 +23,8 @@ def test_import_trivec_loads_nothing_heavy() -> None:
 
 def test_encoding_needs_neither_torch_nor_milvus() -> None:
     assert (
-        modules_after("from trivec import BGEM3EmbeddingFunction, M3Model") & {"torch", "transformers", "pymilvus"}
+        modules_after("from trivec import AsyncM3Model, BGEM3EmbeddingFunction, M3Model")
+        & {"torch", "transformers", "pymilvus", "httpx2", "starlette"}
         == set()
     )
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import assert_type
 
-from trivec import BGEM3EmbeddingFunction, M3Embedding, M3Embeddings, M3Model
+from trivec import AsyncM3Model, BGEM3EmbeddingFunction, M3Embedding, M3Embeddings, M3Model, M3Reranker, RerankResult
 from trivec.vectors.sparse import SparseMatrix
 
 Vectors = npt.NDArray[np.float32]
@@ -33,8 +33,22 @@ def encode(model: M3Model, texts: list[str], flag: bool) -> None:
     assert_type(either.dense, Vectors | None)
 
 
+async def awaited(model: AsyncM3Model, texts: list[str]) -> None:
+    assert_type((await model.encode(texts)).dense, Vectors)
+    assert_type((await model.encode(texts, return_colbert_vecs=True)).colbert_vecs, list[Vectors])
+    assert_type((await model.encode(texts, return_dense=False)).dense, None)
+    async for embedding in model.encode_stream(texts):
+        assert_type(embedding.dense, Vectors | None)
+
+
 def as_milvus_has_it(function: BGEM3EmbeddingFunction, texts: list[str]) -> None:
     vectors = function.encode_documents(texts)
     assert_type(vectors["dense"], list[Vectors])
     assert_type(vectors["sparse"], SparseMatrix)
     assert_type(vectors["colbert_vecs"], list[Vectors])
+
+
+def of_pairs(reranker: M3Reranker, texts: list[str]) -> None:
+    assert_type(reranker.compute_score([(texts[0], text) for text in texts]), list[float])
+    assert_type(reranker.compute_score((texts[0], texts[1]), normalize=True), float)
+    assert_type(reranker.rank(texts[0], texts, 3), list[RerankResult])

@@ -23,8 +23,10 @@ FOLDER = ROOT / "constraints"
 INSTALLED = {
     "dev": ("hatchling", "--editable", f"{ROOT}[dev]"),
     "parity": ("hatchling", "--requirement", str(FOLDER / "parity.in"), "--editable", f"{ROOT}[train]"),
-    "integration": ("hatchling", "--requirement", str(FOLDER / "integration.in"), "--editable", f"{ROOT}[server]"),
     "ray": ("hatchling", "--requirement", str(FOLDER / "ray.in"), "--editable", f"{ROOT}[ray]"),
+} | {
+    name: ("hatchling", "--requirement", str(FOLDER / f"{name}.in"), "--editable", f"{ROOT}[server]")
+    for name in ("integration", "langchain", "llama-index", "haystack")
 }
 # Not constrained: the package itself, and what a new environment brings along.
 _LEFT_OUT = {"trivec", "pip", "setuptools", "wheel"}

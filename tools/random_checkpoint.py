@@ -1,5 +1,7 @@
 """Writes a seeded random checkpoint in the layout of BAAI/bge-m3, without torch: for tests, benchmarks and parity.
 
+Or of BAAI/bge-reranker-v2-m3, which is the same encoder with a classification head.
+
 The weights mean nothing, but every file, name, shape and format is that of the real thing.
 
     python tools/random_checkpoint.py FOLDER --size full --tokenizer ../shared/xlmr-tokenizer
@@ -60,6 +62,7 @@ def write_random_checkpoint(
     dtype: str = "F32",
     heads: tuple[str, ...] = ("sparse", "colbert"),
     sparse_bias: float = 0.0,
+    classifier: int = 0,
 ) -> Path:
     """Write a random checkpoint.
 
@@ -72,6 +75,8 @@ def write_random_checkpoint(
         dtype: "F32", "F16" or "BF16".
         heads: Which of the two heads to write.
         sparse_bias: Bias of the lexical-weight head; a large one makes every weight positive.
+        classifier: Classes of the classification head; with any, the layout is that of BAAI/bge-reranker-v2-m3, which
+            has one and none of `heads`.
 
     Returns:
         `folder`.
@@ -88,9 +93,18 @@ def write_random_checkpoint(
             shutil.copyfile(file, folder / file.name)
     vocab_size = config.vocab_size or Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size()
     config = M3Config(**(vars(config) | {"vocab_size": vocab_size}))
-    (folder / "config.json").write_text(json.dumps(config.hugging_face(), indent=1), encoding="utf-8")
-
+    described = config.hugging_face()
     shapes = encoder_shapes(config)
+    if classifier:
+        heads = ()
+        labels = {str(i): f"LABEL_{i}" for i in range(classifier)}
+        described |= {"architectures": ["XLMRobertaForSequenceClassification"], "classifier_dropout": None}
+        described |= {"id2label": labels, "label2id": {label: int(i) for i, label in labels.items()}}
+        shapes = {f"roberta.{name}": shape for name, shape in shapes.items()}
+        for name, out in (("dense", config.hidden_size), ("out_proj", classifier)):
+            shapes |= {f"classifier.{name}.weight": (out, config.hidden_size), f"classifier.{name}.bias": (out,)}
+    (folder / "config.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
+
     write = write_safetensors if "safetensors" in weights else write_torch_file
     if weights.endswith(".index.json"):
         names_list = list(shapes)
@@ -219,6 +233,7 @@ def main() -> None:
     parser.add_argument("--weights", default="model.safetensors")
     parser.add_argument("--dtype", choices=list(_NUMPY_TYPES), default="F32")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--reranker", action="store_true", help="in the layout of BAAI/bge-reranker-v2-m3")
     options = parser.parse_args()
     config = FULL_SIZE if options.size == "full" else TINY
     write_random_checkpoint(
@@ -228,6 +243,7 @@ def main() -> None:
         seed=options.seed,
         weights=options.weights,
         dtype=options.dtype,
+        classifier=int(options.reranker),
     )
 
 

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from trivec.flag_model import BGEM3FlagModel
     from trivec.model import M3Model
     from trivec.model.async_model import AsyncM3Model
+    from trivec.model.m3_reranker import M3Reranker
+    from trivec.reranking.flag_reranker import FlagReranker
+    from trivec.reranking.rerank_function import BGERerankFunction
+    from trivec.search.hits import RerankResult
     from trivec.vectors.embeddings import M3Embedding, M3Embeddings
 
 __version__ = "0.1.0"
@@ -21,18 +25,26 @@ _HOME = {
     "AsyncM3Model": "trivec.model.async_model",
     "BGEM3EmbeddingFunction": "trivec.embedding_function",
     "BGEM3FlagModel": "trivec.flag_model",
+    "BGERerankFunction": "trivec.reranking.rerank_function",
+    "FlagReranker": "trivec.reranking.flag_reranker",
     "M3Embedding": "trivec.vectors.embeddings",
     "M3Embeddings": "trivec.vectors.embeddings",
     "M3Model": "trivec.model",
+    "M3Reranker": "trivec.model.m3_reranker",
+    "RerankResult": "trivec.search.hits",
 }
 
 __all__ = [
     "AsyncM3Model",
     "BGEM3EmbeddingFunction",
     "BGEM3FlagModel",
+    "BGERerankFunction",
+    "FlagReranker",
     "M3Embedding",
     "M3Embeddings",
     "M3Model",
+    "M3Reranker",
+    "RerankResult",
     "__version__",
 ]
 

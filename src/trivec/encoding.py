@@ -10,17 +10,17 @@ import _thread
 import os
 import queue
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from trivec.checkpoint.tokenizer import M3Tokenizer, TokenizedTexts
+from trivec.checkpoint.tokenizer import TokenizedTexts
 from trivec.engines import EncodedBatch, Engine, Heads
 from trivec.engines.mcls import longest_before, with_more_cls
 from trivec.errors import TrivecError
@@ -32,6 +32,17 @@ from trivec.vectors.sparse import SparseMatrix, stack_rows
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
+Text = TypeVar("Text", bound=Sized)  # a str, or a pair of them; its length is in characters
+Read_contra = TypeVar("Read_contra", bound=Sized, contravariant=True)
+
+
+class Tokenizes(Protocol[Read_contra]):
+    """What is asked of a tokenizer."""
+
+    def encode_batch(self, texts: Sequence[Read_contra], max_length: int) -> TokenizedTexts:
+        """Tokenize texts, each cut to `max_length` tokens."""
+        ...
+
 
 # Texts sorted and batched together: enough that neighbours in length exist ...
 WINDOW = 1024
@@ -50,19 +61,21 @@ class TruncationWarning(UserWarning):
         max_length: The maximal length in tokens.
     """
 
-    def __init__(self, truncated: int, total: int, max_length: int, of: str = "") -> None:
-        cut = f"{truncated} of {total} texts had more than max_length={max_length} tokens and were cut to it"
+    def __init__(self, truncated: int, total: int, max_length: int, of: str = "", what: str = "texts") -> None:
+        cut = f"{truncated} of {total} {what} had more than max_length={max_length} tokens and were cut to it"
         super().__init__(f"{of}: {cut}" if of else cut)
         self.truncated, self.total, self.max_length = truncated, total, max_length
 
 
-def warn_of_truncation(truncated: int, total: int, max_length: int, of: str = "") -> None:
+def warn_of_truncation(truncated: int, total: int, max_length: int, of: str = "", what: str = "texts") -> None:
     """Warn, at the line of the user's that called trivec, if any texts were cut; `of` says which texts they are.
+
+    `what` says what was cut where it was no text.
 
     For the outermost call only: what trivec calls inside reads `M3Embeddings.truncated`.
     """
     if truncated:
-        warnings.warn(TruncationWarning(truncated, total, max_length, of), stacklevel=level_of_the_caller())
+        warnings.warn(TruncationWarning(truncated, total, max_length, of, what), stacklevel=level_of_the_caller())
 
 
 @dataclass(frozen=True)
@@ -76,15 +89,21 @@ class EncodingSettings:
 
 
 def encode_windows(
-    texts: Iterable[str], total: int | None, tokenizer: M3Tokenizer, engine: Engine, settings: EncodingSettings
+    texts: Iterable[Text],
+    total: int | None,
+    tokenizer: Tokenizes[Text],
+    engine: Engine,
+    settings: EncodingSettings,
+    doing: tuple[str, str] = ("Encoding", "texts"),
 ) -> Generator[M3Embeddings, None, None]:
     """Encode texts, yielding the vectors of one window after another, in the order of the texts.
 
-    If `texts` itself raises, what was read before is still encoded and yielded, then the error is raised.
+    `doing` is what the progress bar says. If `texts` itself raises, what was read before is still encoded and yielded,
+    then the error is raised.
     """
     process = os.getpid()
     with (
-        progress_bar(total, "Encoding", "texts", settings.show_progress) as progress,
+        progress_bar(total, *doing, settings.show_progress) as progress,
         # Closed here: as it were freed, a second Ctrl-C would be shown as an error that is ignored.
         closing(_tokenized_windows(texts, tokenizer, settings)) as windows,
     ):
@@ -128,7 +147,7 @@ def join_windows(windows: Sequence[M3Embeddings]) -> M3Embeddings:
 
 
 def _tokenized_windows(
-    texts: Iterable[str], tokenizer: M3Tokenizer, settings: EncodingSettings
+    texts: Iterable[Text], tokenizer: Tokenizes[Text], settings: EncodingSettings
 ) -> Generator[TokenizedTexts, None, None]:
     """Tokenize window by window, one ahead of the caller. The input is read in the caller's thread."""
     windows = windows_of(texts, settings.heads.colbert)
@@ -137,7 +156,7 @@ def _tokenized_windows(
         if window:
             yield tokenize_window(window, tokenizer, settings.max_length, settings.heads.mcls)
     else:
-        second = _SecondThread(
+        second: _SecondThread[list[Text], TokenizedTexts] = _SecondThread(
             partial(tokenize_window, tokenizer=tokenizer, max_length=settings.max_length, every=settings.heads.mcls)
         )
         try:
@@ -202,7 +221,7 @@ class _SecondThread(Generic[Given, Made]):
 
 
 def tokenize_window(
-    window: list[str], tokenizer: M3Tokenizer, max_length: int, every: int | None = None
+    window: list[Text], tokenizer: Tokenizes[Text], max_length: int, every: int | None = None
 ) -> TokenizedTexts:
     """Tokenize texts while no other thread forks; `every`, unless None: with a `<s>` before every so many tokens."""
     with no_fork_meanwhile():
@@ -212,13 +231,13 @@ def tokenize_window(
     return TokenizedTexts([with_more_cls(ids, every) for ids in tokenized.token_ids], tokenized.cut)
 
 
-def windows_of(texts: Iterable[str], token_vectors: bool) -> Iterator[tuple[list[str], bool, Exception | None]]:
+def windows_of(texts: Iterable[Text], token_vectors: bool) -> Iterator[tuple[list[Text], bool, Exception | None]]:
     """Cut texts into windows; the last may be empty.
 
     Yields:
         The texts, whether they are the last, and what reading on raised, if it did.
     """
-    gathering = WindowGathering(token_vectors)
+    gathering: WindowGathering[Text] = WindowGathering(token_vectors)
     failure: Exception | None = None
     try:
         for text in texts:
@@ -229,15 +248,15 @@ def windows_of(texts: Iterable[str], token_vectors: bool) -> Iterator[tuple[list
     yield gathering.rest(), True, failure
 
 
-class WindowGathering:
+class WindowGathering(Generic[Text]):
     """Gathers texts into windows, for callers to whom the texts come one by one."""
 
     def __init__(self, token_vectors: bool) -> None:
         self._limit = _WINDOW_CHARACTERS_WITH_TOKEN_VECTORS if token_vectors else _WINDOW_CHARACTERS
-        self._window: list[str] = []
+        self._window: list[Text] = []
         self._characters = 0
 
-    def add(self, text: str) -> list[str] | None:
+    def add(self, text: Text) -> list[Text] | None:
         """Add a text; if that fills the window, return it and begin another."""
         self._window.append(text)
         self._characters += len(text)
@@ -246,7 +265,7 @@ class WindowGathering:
         window, self._window, self._characters = self._window, [], 0
         return window
 
-    def rest(self) -> list[str]:
+    def rest(self) -> list[Text]:
         """Return the window that is not full, perhaps of no text."""
         return self._window
 

@@ -33,5 +33,13 @@ class MissingExtraError(TrivecError, ImportError):
         self.extra = extra
 
 
+class MissingPackageError(TrivecError, ImportError):
+    """A part of trivec was used that needs a package which none of trivec's extras brings."""
+
+    def __init__(self, package: str, what_for: str) -> None:
+        super().__init__(f"{package} is not installed, which {what_for} needs: run `pip install {package}`")
+        self.package = package
+
+
 class ServerError(TrivecError):
     """A server that computes for this process is out of reach or refuses a request; the message holds no key."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trivec.encoding import warn_of_truncation
-from trivec.engines.selection import reduced_precision
+from trivec.engines.selection import devices_by_number, reduced_precision
 from trivec.model import M3Model, encode_without_warning
 from trivec.support.addresses import is_url
 from trivec.support.arguments import checked_pairs, checked_weights, switch, whole_number
@@ -118,7 +118,7 @@ class BGEM3FlagModel:
         self._passage_instruction = kwargs.pop("passage_instruction_for_retrieval", None)
         self._passage_format = kwargs.pop("passage_instruction_format", "{}{}")
         self._show_progress = switch("show_progress", kwargs.pop("show_progress", True))
-        device = _devices(devices)
+        device = devices_by_number(devices)
         precision = kwargs.pop("precision", None)
         if precision is None and is_url(model_name_or_path):
             precision = "auto"
@@ -309,14 +309,6 @@ class BGEM3FlagModel:
             return vectors.copy()
         lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
         return np.asarray(vectors / lengths, np.float32)
-
-
-def _devices(given: Any) -> str | list[str] | None:
-    if given is None or isinstance(given, str):
-        return given or None
-    if isinstance(given, int) and not isinstance(given, bool):
-        return f"cuda:{given}"
-    return [f"cuda:{one}" if isinstance(one, int) else str(one) for one in given]
 
 
 def _by_text_id(row: SparseMatrix) -> dict[str, float]:

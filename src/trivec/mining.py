@@ -25,7 +25,7 @@ from trivec.evaluation.datasets import passages, read_rows
 from trivec.milvus import Hit, M3Collection, Weighted
 from trivec.model import M3Model, encode_without_warning
 from trivec.search.fusion import Candidate
-from trivec.search.modes import Mode, check_mode
+from trivec.search.modes import PairMode, check_mode
 from trivec.support.part_files import check_writable, replacing
 from trivec.support.progress import progress_bar
 from trivec.vectors.embeddings import M3Embedding
@@ -67,7 +67,7 @@ def mine_negatives(
     output: str | Path,
     *,
     corpus: Iterable[Document | str] | None = None,
-    mode: Mode = "dense",
+    mode: PairMode = "dense",
     negatives: int = 15,
     ranks: tuple[int, int] = (2, 200),
     margin: float = 0.05,
@@ -109,7 +109,7 @@ def mine_negatives(
         raise ValueError(f"negatives={negatives} must be at least 1")
     if not 0 <= margin < 1:
         raise ValueError(f"margin={margin} must be at least 0 and below 1")
-    check_mode(mode)
+    check_mode(mode, PairMode)
     check_writable(Path(output))
     # One pass over the whole input before anything is computed: a damaged line is told now, not hours into the run.
     listed: dict[str, None] = {}
@@ -164,7 +164,7 @@ class _Rule:
 class _Scorer:
     """Scores pairs by the same rule as the collection's search, for positives that the search did not bring."""
 
-    def __init__(self, model: M3Model, mode: Mode, max_length: int | None) -> None:
+    def __init__(self, model: M3Model, mode: PairMode, max_length: int | None) -> None:
         self.mode = mode
         dense, sparse, _ = model.fusion_weights
         self.ranker = Weighted(dense, sparse) if mode == "hybrid" else None

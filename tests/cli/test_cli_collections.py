@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,7 +111,7 @@ def test_files_that_are_gone_are_counted_and_removed_with_sync(trivec_command, i
     assert "warning: 2 documents stored from these paths before, no longer there and still findable: --sync" in err
     search = ("search", SENTENCES["fr"][0], "-c", "notes", "--json", "-n", 1)
     assert json.loads(trivec_command(*search)[1])["hits"][0]["id"] == "notes/fr/short.txt#1"
-    code, _, err = trivec_command(*again, "--sync")
+    code, _, err = trivec_command(*again, "--sync", "--yes")
     assert code == 0
     assert "warning" not in err
     assert facts(trivec_command, "info", "notes")["documents"] == 1
@@ -121,17 +125,56 @@ def test_sync_leaves_what_other_paths_hold(trivec_command, indexed, tmp_path, ti
     Path("r.jsonl").write_text("\n".join(lines))
     assert trivec_command("index", "notes2", "r.jsonl", "-c", "notes")[0] == 0
     Path("r.jsonl").write_text("\n".join(lines[:2]))
-    code, _, err = trivec_command("index", "r.jsonl", "-c", "notes", "--sync")
+    code, _, err = trivec_command("index", "r.jsonl", "-c", "notes", "--sync", "--yes")
     assert (code, "warning" in err) == (0, False)
     assert facts(trivec_command, "info", "notes")["documents"] == 3 + 1 + 2
     (indexed / "other.txt").unlink()
-    assert trivec_command("index", indexed.resolve(), "-c", "notes", "--sync", "--chunk-tokens", 64)[0] == 0
+    assert trivec_command("index", indexed.resolve(), "-c", "notes", "--sync", "-y", "--chunk-tokens", 64)[0] == 0
     known = {"notes2/a.txt#1", "r0#1", "r1#1"}
     found = json.loads(trivec_command("search", "text", "-c", "notes", "--mode", "dense", "--json", "-n", 100)[1])[
         "hits"
     ]
     assert known <= {hit["id"] for hit in found}
     assert not [hit["id"] for hit in found if "other.txt" in hit["id"]]
+
+
+def test_sync_asks_and_without_anybody_to_ask_needs_yes(trivec_command, indexed):
+    before = facts(trivec_command, "info", "notes")["rows"]
+    (indexed / "other.txt").unlink()
+    code, _, err = trivec_command("index", "notes", "-c", "notes", "--sync", "--chunk-tokens", 64)
+    assert (code, "nobody to ask whether to delete what is gone: give --yes" in " ".join(err.split())) == (2, True)
+    assert facts(trivec_command, "info", "notes")["rows"] == before
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y", 2), ("n", 3), ("", 3)])
+def test_sync_shows_what_is_gone_and_asks(indexed, tmp_path, answer, left):
+    (indexed / "other.txt").unlink()
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "trivec", "index", "notes", "-c", "notes", "--sync", "--chunk-tokens", "64"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdin=theirs, stderr=subprocess.PIPE, text=True)
+    os.close(theirs)
+    os.write(ours, f"{answer}\n".encode())
+    _, shown = process.communicate(timeout=120)
+    os.close(ours)
+    assert process.returncode == 0
+    assert "no longer there: notes/other.txt (1 chunk)\n" in shown
+    assert "Delete 1 document (1 chunk) from collection notes of milvus.db? [y/N]" in shown
+    assert ("1 document stored from these paths before, no longer there and still findable\n" in shown) is (left == 3)
+    with M3Collection("notes", uri=tmp_path / "milvus.db") as collection:
+        assert collection.document_count() == left
+
+
+def test_what_is_gone_is_deleted_if_the_caller_says_so(collection, tmp_path):
+    documents = [Document(name, f"text of {name}", {"path": str(tmp_path / name)}) for name in ("a", "b", "c")]
+    index_documents(collection, documents, read_from=[tmp_path])
+    asked = []
+    done = index_documents(
+        collection, documents[:1], read_from=[tmp_path], sync=True, confirm=lambda gone: asked.append(dict(gone))
+    )
+    assert asked == [{"b": ["b#1"], "c": ["c#1"]}]
+    assert (done.gone, done.kept, done.removed, collection.count()) == (2, 2, 0, 3)
+    done = index_documents(collection, documents[:1], read_from=[tmp_path], sync=True, confirm=lambda _: True)
+    assert (done.gone, done.kept, done.removed, collection.count()) == (2, 0, 2, 1)
 
 
 def test_a_record_that_is_skipped_is_not_gone(trivec_command, indexed):

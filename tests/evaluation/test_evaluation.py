@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,14 +15,15 @@ import typer
 from typer.testing import CliRunner
 
 from random_checkpoint import write_random_checkpoint
-from trivec import M3Model
+from trivec import M3Model, M3Reranker
 from trivec.encoding import TruncationWarning
 from trivec.errors import MissingHeadError, TrivecError
+from trivec.evaluation import MODES as ALL_MODES
 from trivec.evaluation import (
-    MODES,
     EvaluationReport,
     EvaluationSettings,
     RetrievalDataset,
+    ThroughMilvus,
     evaluate,
     markdown_tables,
     store_fusion_weights,
@@ -29,6 +31,7 @@ from trivec.evaluation import (
     write_chart,
 )
 from trivec.evaluation.metrics import per_query_metrics
+from trivec.evaluation.ranking import Run
 from trivec.vectors.scoring import colbert_score, dense_score, lexical_score
 
 ir_measures = pytest.importorskip("ir_measures", reason="needs the extra eval")
@@ -62,6 +65,7 @@ QRELS = {
     "q4": {"d06": 1},
     "q5": {"d08": 1},
 }
+MODES = tuple(mode for mode in ALL_MODES if mode != "cross-encoder")  # those of a model by itself
 TOY = RetrievalDataset("toy", DOCUMENTS, QUERIES, QRELS)
 WEIGHTS = (1.0, 0.02, 2.0)  # a random head's lexical weights are large
 
@@ -122,6 +126,33 @@ def test_blocks_of_candidates_change_no_ranking(
     assert rankings(evaluate(tiny_model, [TOY], fresh, modes=["multi-vector", "all"])) == whole
 
 
+@pytest.mark.parametrize("form", ["fp16", "int8"])
+@pytest.mark.parametrize("exact", [True, False], ids=["every document", "candidates"])
+def test_through_milvus_the_same_is_found(
+    tiny_model: M3Model, settings: EvaluationSettings, monkeypatch: pytest.MonkeyPatch, form: Any, exact: bool
+):
+    """Also a query that is a document does not find it, and weights are those of the evaluation."""
+    if not exact:
+        monkeypatch.setattr("trivec.milvus.late_interaction._MOST_SECONDS", 0.0)
+    dataset = RetrievalDataset("toy", DOCUMENTS, {**QUERIES, "d03": DOCUMENTS["d03"]}, {**QRELS, "d03": {"d01": 1}})
+    whole = EvaluationSettings(candidates=len(DOCUMENTS), cache_folder=settings.cache_folder)
+    through = ThroughMilvus(form)
+    modes = ["multi-vector", "all"]
+    report = evaluate(tiny_model, [dataset], whole, modes=modes, fusion_weights=WEIGHTS, milvus=through)
+    assert report.modes == ("multi-vector", "all", "multi (Milvus)", "all (Milvus)")
+    runs = report.datasets[0].runs
+    for in_memory, by_milvus in (("multi-vector", "multi (Milvus)"), ("all", "all (Milvus)")):
+        expected = dict(pairs_of(runs[in_memory]))
+        assert dict(pairs_of(runs[by_milvus])) == pytest.approx(expected, abs=1e-3 if form == "fp16" else 1e-2)
+        assert "d03" not in runs[by_milvus].rankings()["d03"]
+        assert len(expected) > 40
+
+
+def pairs_of(run: Run) -> Iterator[tuple[tuple[str, str], float]]:
+    for query, document, score in zip(run.pairs.query, run.pairs.document, run.pairs.score, strict=True):
+        yield (run.query_ids[query], run.document_ids[document]), float(score)
+
+
 def test_the_score_of_all_is_the_models_own(tiny_model: M3Model, settings: EvaluationSettings):
     run = evaluate(tiny_model, [TOY], settings, fusion_weights=WEIGHTS, modes=["all"]).datasets[0].runs["all"]
     asked = list(QUERIES.values())
@@ -130,6 +161,25 @@ def test_the_score_of_all_is_the_models_own(tiny_model: M3Model, settings: Evalu
     ]
     expected = tiny_model.compute_score(pairs, WEIGHTS)["colbert+sparse+dense"]
     np.testing.assert_allclose(run.pairs.score, expected, rtol=1e-5)
+
+
+def test_a_cross_encoder_reranks_what_dense_and_sparse_search_find(
+    tiny_model: M3Model, tiny_reranker: M3Reranker, settings: EvaluationSettings, monkeypatch: pytest.MonkeyPatch
+):
+    report = evaluate(tiny_model, [TOY], settings, reranker=tiny_reranker)
+    assert report.modes == ALL_MODES
+    assert report.to_dict()["reranker"] == f"{tiny_reranker.name} in fp32"
+    assert f"cross-encoder: {tiny_reranker.name} in fp32." in markdown_tables(report)
+    found = rankings(report)
+    for name, query in QUERIES.items():
+        candidates = sorted({*found["dense"][name], *found["sparse"][name]})
+        best = tiny_reranker.rank(query, [DOCUMENTS[document] for document in candidates], 4)
+        assert found["cross-encoder"][name] == [candidates[one.index] for one in best]
+    monkeypatch.setattr(tiny_reranker, "scored", None)  # a second run finds all scores in the cache
+    again = evaluate(tiny_model, [TOY], settings, modes=["cross-encoder"], reranker=tiny_reranker)
+    assert rankings(again)["cross-encoder"] == found["cross-encoder"]
+    with pytest.raises(ValueError, match="needs a reranker"):
+        evaluate(tiny_model, [TOY], settings, modes=["cross-encoder"])
 
 
 def test_equal_scores_stand_in_trec_evals_order(tiny_model: M3Model, settings: EvaluationSettings, tmp_path: Path):
@@ -390,6 +440,22 @@ def test_the_command_prints_figures_and_writes_what_it_is_told_to(
     stored = json.loads((model / "config.json").read_text())["trivec"]["fusion_weights"]
     assert figures["fusion_weights"] == stored
     assert len(list((tmp_path / "runs").iterdir())) == len(MODES)
+
+
+def test_the_command_measures_a_cross_encoder(
+    command: Callable[..., object],
+    tmp_path: Path,
+    tiny_checkpoint: Path,
+    tiny_reranker_checkpoint: Path,
+    pair_file: Path,
+):
+    options = ("--precision", "fp32", "--cache-dir", tmp_path / "cache", "--candidates", 4, "--mode", "cross-encoder")
+    result = command(tiny_checkpoint, pair_file, *options, "--reranker", tiny_reranker_checkpoint)
+    assert result.exit_code == 0, result.output
+    assert "cross-encoder" in result.output
+    result = command(tiny_checkpoint, pair_file, *options)
+    assert result.exit_code == 2
+    assert "needs --reranker" in " ".join(result.output.split())
 
 
 def test_the_command_says_what_is_wrong_in_one_line(

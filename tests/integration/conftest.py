@@ -1,9 +1,18 @@
-"""Clients from other packages, unchanged, against the running server. Run by `make integration`."""
+"""Clients from other packages, unchanged, against the running server, and trivec within frameworks.
+
+Run by `make integration`, in an environment for each: a file whose packages are not there is not looked at.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import re
+import urllib.request
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +20,24 @@ import pytest
 from answers import KEY
 from sample_texts import SENTENCES
 from serving import serving
-from trivec import M3Model
+from trivec import M3Embeddings, M3Model
 
-pytest.importorskip("openai", reason="needs the clients' packages: run `make integration`")
+# What tells the environment that a file is for.
+NEEDS = {
+    "test_integrations_langchain.py": "langchain-milvus",
+    "test_integrations_llama_index.py": "llama-index-vector-stores-milvus",
+    "test_integrations_haystack.py": "milvus-haystack",
+}
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    if not collection_path.name.startswith("test_"):
+        return None
+    try:
+        version(NEEDS.get(collection_path.name, "openai"))
+    except PackageNotFoundError:
+        return True
+    return None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -57,3 +81,43 @@ def texts() -> list[str]:
 def dense(model: M3Model, texts: list[str]) -> np.ndarray:
     """The dense vectors of `texts`."""
     return model.encode(texts, return_sparse=False).dense
+
+
+@pytest.fixture(scope="session")
+def documents() -> list[dict[str, Any]]:
+    """The demo's forty, each with "id", "title", "language" and "text"."""
+    lines = files("trivec").joinpath("data/demo/documents.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="session")
+def encoded(model: M3Model, documents: list[dict[str, Any]]) -> M3Embeddings:
+    """The dense and sparse vectors of the demo's texts."""
+    return model.encode([document["text"] for document in documents])
+
+
+@pytest.fixture
+def passes(model: M3Model, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many texts each pass of `model`'s encoder had, since the list was last cleared."""
+    counted: list[int] = []
+    compute = model._engine.encode
+
+    def counting(token_ids: list[np.ndarray], *arguments: Any) -> Any:
+        counted.append(len(token_ids))
+        return compute(token_ids, *arguments)
+
+    monkeypatch.setattr(model._engine, "encode", counting)
+    return counted
+
+
+@pytest.fixture
+def texts_computed(url: str) -> Callable[[], int]:
+    """Tells how many texts the server has computed, ever."""
+
+    def count() -> int:
+        with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
+            found = re.search(r"^trivec_texts_count ([\d.e+]+)$", answer.read().decode(), re.MULTILINE)
+        assert found
+        return int(float(found[1]))
+
+    return count

@@ -82,17 +82,18 @@ def test_a_document_that_is_deleted_between_search_and_look_up_is_no_hit():
     assert told[0][0].matched_words == ()
 
 
-def test_reranking_encodes_a_text_that_several_queries_found_once():
-    token_vectors = {"text a": [[0, 1.0]], "text b": [[1.0, 0], [0, 1.0]], "text c": [[0.6, 0.8]]}
+def test_reranking_asks_for_a_document_that_several_queries_found_once():
+    token_vectors = {"a": [[0, 1.0]], "b": [[1.0, 0], [0, 1.0]], "c": [[0.6, 0.8]]}
     asked: list[list[str]] = []
 
-    def encode(texts: list[str]) -> list[np.ndarray]:
-        asked.append(texts)
-        return [np.float32(token_vectors[text]) for text in texts]
+    def look_up(hits: Sequence[Hit]) -> dict[str, np.ndarray]:
+        asked.append([hit.id for hit in hits])
+        return {hit.id: np.float32(token_vectors[hit.id]) for hit in hits if hit.id in token_vectors}
 
-    a, b, c = (Hit(name, f"text {name}", 0.0, {}) for name in "abc")
-    found = hybrid.reranked([np.float32([[1, 0], [0, 1]]), np.float32([[1, 0]])], [[a, b], [b, c, a]], encode)
-    assert asked == [["text a", "text b", "text c"]]
+    a, b, c, gone = (Hit(name, f"text {name}", 0.0, {}) for name in "abcd")
+    queries = [np.float32([[1, 0], [0, 1]]), np.float32([[1, 0]])]
+    found = hybrid.reranked(queries, [[a, b], [b, c, a, gone]], look_up)
+    assert asked == [["a", "b", "c", "d"]]
     assert [[(hit.id, hit.score) for hit in hits] for hits in found] == [
         [("b", 1), ("a", 0.5)],
         [("b", 1), ("c", pytest.approx(0.6)), ("a", 0)],

@@ -31,6 +31,8 @@ LONG = "word " * 1100
         ("/encode", {"inputs": "a", "return": ["dens"]}, 422, "Validation", "return is .*: it must be a list out of"),
         ("/encode", {"inputs": "a", "return": []}, 422, "Validation", "nothing to compute"),
         ("/encode", {"inputs": "a", "max_length": 1}, 422, "Validation", "max_length is 1"),
+        ("/encode", {"inputs": "a", "max_length": 12.5}, 422, "Validation", "max_length is 12.5"),
+        ("/encode", {"inputs": "a", "mcls": 2**64 - 2}, 422, "Validation", "mcls is 18446744073709551614"),
         ("/encode", {"inputs": "a", "max_length": 5000}, 422, "Validation", "max_length=5000"),
         (
             "/encode",
@@ -56,6 +58,13 @@ LONG = "word " * 1100
         ("/embed", {"inputs": "a", "truncation_direction": "up"}, 422, "Validation", "one of Right, Left"),
         ("/embed", {"inputs": "a", "dimensions": 8}, 422, "Validation", "dimensions is 8: the vectors of this model"),
         ("/embed", {"inputs": "a", "prompt_name": "query"}, 422, "Validation", "this model has no prompts"),
+        (
+            "/similarity",
+            {"inputs": {"source_sentence": "a", "sentences": ["a"]}, "parameters": False},
+            422,
+            "Validation",
+            "p",
+        ),
         ("/similarity", {"inputs": "a"}, 422, "Validation", "source_sentence"),
         ("/decode", {"ids": [[10_000_000]]}, 422, "Validation", "ids is 10000000"),
         ("/rerank", {"texts": ["a"]}, 422, "Validation", "query is missing"),
@@ -101,6 +110,12 @@ def test_errors_have_the_form_of_openai(
     assert set(found["error"]) == {"message", "type", "param", "code"}
 
 
+def test_who_asks_by_another_method_is_told_which_there_are(server: Served) -> None:
+    for path, method, allowed in (("/encode", "PUT", "POST"), ("/health", "DELETE", "GET, HEAD")):
+        status, _, headers = ask(server.url + path, method=method)
+        assert (status, headers["allow"]) == (405, allowed)
+
+
 def test_a_refusal_leaves_the_server_as_it_was(server: Served) -> None:
     for body in (b"{", b"x" * 2_000_000, b'{"inputs": 1}'):
         assert ask(f"{server.url}/encode", body)[0] >= 400
@@ -113,3 +128,9 @@ def test_what_is_documented_is_json(server: Served) -> None:
     assert status == 200
     assert json.dumps(found)
     assert "/encode" in found["paths"]
+
+
+def test_a_server_without_a_cross_encoder(server: Served) -> None:
+    status, found, _ = ask(f"{server.url}/rerank", {"query": "a", "texts": ["b"], "mode": "cross-encoder"})
+    assert status == 422
+    assert "start it with --reranker" in found["error"]

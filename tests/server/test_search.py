@@ -29,7 +29,7 @@ DOCUMENTS: list[dict[str, Any]] = [
 @pytest.fixture(scope="module")
 def uri(tiny_model: M3Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("milvus") / "notes.db"
-    with M3Collection("notes", tiny_model, path) as collection:
+    with M3Collection("notes", tiny_model, path, token_vectors="fp16") as collection:
         collection.add(DOCUMENTS)
     return path
 
@@ -39,7 +39,7 @@ def wanted(uri: Path, tiny_model: M3Model) -> dict[str, list[Hit]]:
     """What the library finds, looked for before the server has the file."""
     found = {}
     with M3Collection("notes", tiny_model, uri) as collection:
-        for mode in ("dense", "sparse", "hybrid"):
+        for mode in ("dense", "sparse", "hybrid", "multi", "all"):
             found[mode] = collection.search("where was Turing born?", mode, matched_words=True)
         found["reranked"] = collection.search("where was Turing born?", rerank="colbert", matched_words=True)
         found["weighted"] = collection.search("where was Turing born?", ranker=Weighted(dense=0.9, sparse=0.1))
@@ -59,7 +59,7 @@ def found(served: Served, **body: Any) -> list[dict[str, Any]]:
     return answer["hits"]
 
 
-@pytest.mark.parametrize("mode", ["dense", "sparse", "hybrid"])
+@pytest.mark.parametrize("mode", ["dense", "sparse", "hybrid", "multi", "all"])
 def test_each_mode_finds_what_the_library_finds(searching: Served, wanted: Any, mode: str) -> None:
     hits = found(searching, mode=mode)
     assert [hit["id"] for hit in hits] == [hit.id for hit in wanted[mode]]
@@ -67,7 +67,7 @@ def test_each_mode_finds_what_the_library_finds(searching: Served, wanted: Any, 
         assert hit["text"] == other.text
         assert hit["metadata"] == dict(other.metadata)
         assert hit["score"] == pytest.approx(other.score, abs=1e-5)
-        scores = {"dense": other.dense_score, "sparse": other.sparse_score}
+        scores = {"dense": other.dense_score, "sparse": other.sparse_score, "colbert": other.colbert_score}
         assert hit["scores"] == pytest.approx({kind: score for kind, score in scores.items() if score is not None})
         weights = {one["word"]: one["weight"] for one in hit["matched_words"]}
         assert list(weights) == [word for word, _ in other.matched_words]
@@ -92,6 +92,7 @@ def test_options_are_those_of_the_library(searching: Served, wanted: Any) -> Non
         ({"query": " "}, 422, "the query is empty"),
         ({"mode": "best"}, 422, "mode is 'best': it must be one of dense, sparse, hybrid"),
         ({"limit": 0}, 422, "limit is 0"),
+        ({"mode": "multi", "rerank": "colbert"}, 422, "ranks by token vectors already"),
         ({"candidates": 1}, 422, "candidates"),
         ({"filter": "year <"}, 424, "year <"),
         ({"filter": 7}, 422, "filter is 7: it must be a text"),

@@ -71,6 +71,9 @@ def test_long_texts_may_be_read_with_more_cls(post: Any, tiny_model: M3Model) ->
     text = "many words in this text, " * 20
     wanted = tiny_model.encode([text], mcls=16).dense
     assert (np.float32(post("/encode", inputs=text, mcls=16)["dense"]) == wanted).all()
+    # As JavaScript may write it, and more than any text has.
+    assert (np.float32(post("/encode", inputs=text, mcls=16.0)["dense"]) == wanted).all()
+    assert post("/encode", inputs=text, mcls=2**53)["dense"] == post("/encode", inputs=text)["dense"]
 
 
 def test_pairs_are_scored_in_five_modes(post: Any, tiny_model: M3Model) -> None:

@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 
 from trivec.vectors.scoring import colbert_score
-from trivec.vectors.token_storage import bytes_per_vector, check_form, dequantized, halved, packed, quantized, unpacked
+from trivec.vectors.token_storage import (
+    bytes_per_vector,
+    check_form,
+    dequantized,
+    halved,
+    packed,
+    quantized,
+    unpacked,
+    widened,
+)
 
 FORMS = ("fp16", "int8")
 
@@ -67,6 +76,14 @@ def test_what_is_no_number_is_refused(form, bad):
     vectors[1, 2] = bad
     with pytest.raises(ValueError, match="token vector 1 has the element"):
         packed(vectors, form)
+
+
+def test_widening_is_exact_for_every_finite_float16():
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    finite = every[np.isfinite(every)]
+    assert np.array_equal(widened(finite), finite.astype(np.float32))
+    assert np.array_equal(np.signbit(widened(finite)), np.signbit(finite))
+    assert np.array_equal(widened(finite[::2].reshape(-1, 8)), finite[::2].astype(np.float32).reshape(-1, 8))
 
 
 def test_what_float16_does_not_reach_is_refused():

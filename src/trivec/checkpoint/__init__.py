@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from trivec.checkpoint.config import M3Config
-from trivec.checkpoint.folder import Checkpoint, Linear
+from trivec.checkpoint.folder import Checkpoint, Classifier, Linear
 from trivec.checkpoint.hub import locate
 from trivec.checkpoint.tensors import StoredTensor
 
-__all__ = ["Checkpoint", "Linear", "M3Config", "StoredTensor", "open_checkpoint"]
+__all__ = ["Checkpoint", "Classifier", "Linear", "M3Config", "StoredTensor", "open_checkpoint"]
 
 
 def open_checkpoint(

@@ -30,6 +30,8 @@ TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "config.json"
 # What a checkpoint may put before the encoder's names: nothing (AutoModel), or the attribute of a task model.
 _PREFIXES = ("", "roberta.", "model.")
+# Names of the classification head of XLMRobertaForSequenceClassification, beside the encoder's.
+_CLASSIFIER = ("classifier.dense", "classifier.out_proj")
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,19 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class Classifier:
+    """The head of a cross-encoder: `out(tanh(dense(hidden state of <s>)))`, one score a pair of texts.
+
+    Attributes:
+        dense: Weight (hidden, hidden).
+        out: Weight (1, hidden).
+    """
+
+    dense: Linear
+    out: Linear
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """An opened model folder.
 
@@ -55,6 +70,7 @@ class Checkpoint:
         encoder: Encoder weights under the names of Hugging Face's XLMRobertaModel, without a prefix.
         sparse_linear: The lexical-weight head, weight (1, hidden), or None if the folder has none.
         colbert_linear: The token-vector head, weight (token vector size, hidden), or None.
+        classifier: The head of a cross-encoder, or None.
         weight_files: The files that hold the encoder, in reading order.
         stamps: What tells each file that was opened from another one, or from itself once it has been written to.
     """
@@ -64,6 +80,7 @@ class Checkpoint:
     encoder: Mapping[str, StoredTensor]
     sparse_linear: Linear | None
     colbert_linear: Linear | None
+    classifier: Classifier | None
     weight_files: tuple[Path, ...]
     stamps: Mapping[Path, tuple[int, ...]]
 
@@ -71,6 +88,11 @@ class Checkpoint:
     def tokenizer_file(self) -> Path:
         """Path of the tokenizer in Hugging Face `tokenizers` format."""
         return self.folder / TOKENIZER_FILE
+
+    @property
+    def is_cross_encoder(self) -> bool:
+        """Whether it scores pairs of texts and has no head for vectors."""
+        return self.classifier is not None and self.sparse_linear is None and self.colbert_linear is None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -107,6 +129,7 @@ class Checkpoint:
             encoder=_encoder_tensors(tensors, config, files),
             sparse_linear=_read_head(folder / "sparse_linear.pt", config.hidden_size, out_features=1),
             colbert_linear=_read_head(folder / "colbert_linear.pt", config.hidden_size),
+            classifier=_classifier(tensors, config, files),
             weight_files=files,
             stamps=stamps,
         )
@@ -188,7 +211,7 @@ def _read_tensors(path: Path) -> dict[str, StoredTensor]:
 def _encoder_tensors(
     tensors: Mapping[str, StoredTensor], config: M3Config, files: tuple[Path, ...]
 ) -> dict[str, StoredTensor]:
-    where = files[0] if len(files) == 1 else files[0].parent
+    where = _place(files)
     anchor = "embeddings.word_embeddings.weight"
     prefix = next((p for p in _PREFIXES if p + anchor in tensors), None)
     if prefix is None:
@@ -218,6 +241,32 @@ def _encoder_tensors(
                 f"{where}: {prefix + name} is all zeros, so the weights are incomplete: download again"
             )
     return encoder
+
+
+def _place(files: tuple[Path, ...]) -> Path:
+    """Return where weights lie, for messages: their file, or the folder of several."""
+    return files[0] if len(files) == 1 else files[0].parent
+
+
+def _classifier(tensors: Mapping[str, StoredTensor], config: M3Config, files: tuple[Path, ...]) -> Classifier | None:
+    names = [f"{name}.{part}" for name in _CLASSIFIER for part in ("weight", "bias")]
+    there = [name for name in names if name in tensors]
+    if not there:
+        return None
+    where = _place(files)
+    if missing := [name for name in names if name not in tensors]:
+        raise CheckpointError(f"{where} has {there[0]!r} but no {missing[0]!r}: half a classification head")
+    labels = tensors[names[3]].shape
+    if labels != (1,):
+        raise CheckpointError(
+            f"{where} tells {labels[0] if labels else 'no'} classes apart; a cross-encoder that trivec runs gives one "
+            f"score: {names[3]} has shape {labels}, expected (1,)"
+        )
+    hidden = config.hidden_size
+    for name, shape in zip(names, ((hidden, hidden), (hidden,), (1, hidden), (1,)), strict=True):
+        _check(where, name, tensors[name], shape)
+    dense, out = (Linear(tensors[f"{name}.weight"], tensors[f"{name}.bias"]) for name in _CLASSIFIER)
+    return Classifier(dense, out)
 
 
 def _read_head(path: Path, hidden_size: int, out_features: int | None = None) -> Linear | None:

@@ -12,6 +12,8 @@ from trivec.cli import cache, collections, reporting, safe_text
 from trivec.cli.download import download
 from trivec.cli.encode import encode
 from trivec.cli.eval import evaluate
+from trivec.cli.explain import explain
+from trivec.cli.import_folder import import_folder
 from trivec.cli.index import index
 from trivec.cli.info import info
 from trivec.cli.mine import mine
@@ -65,7 +67,9 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "index": index,
     "search": search,
     "serve": serve,
+    "explain": explain,
     "encode": encode,
+    "import": import_folder,
     "info": info,
     "download": download,
     "verify": verify,

@@ -65,7 +65,10 @@ def info(
     as_json: AsJson = False,
     milvus_options: options.MilvusOptions,
 ) -> None:
-    """Show what a collection holds: documents, chunks, its model, its size.
+    """Show what a collection holds: documents, chunks, its model, its size, and what a chunk's text and vectors take.
+
+    Bytes a chunk are those of the values, before an index or compression, as the mean of the first hundred chunks. What
+    token vectors would take in each form is said too, where the model's files are here.
 
     [dim]Examples:[/]
 
@@ -74,13 +77,16 @@ def info(
     trivec collections info notes --json | jq .model.name
     """
     from trivec.milvus import M3Collection, list_collections
+    from trivec.milvus.storage import storage
 
     with M3Collection(name, **asdict(milvus_options)) as opened:
         opened.require()
         chunks, documents = opened.count(), opened.document_count()
+        takes = storage(opened)
     found = list_collections(**asdict(milvus_options))
     (facts,) = (each for each in found if each.name == name)
     known = {**asdict(facts), "rows": chunks, "documents": documents}
+    known["bytes_a_chunk"] = None if takes is None else asdict(takes)
     if as_json:
         reporting.print_json(known)
         return
@@ -98,8 +104,13 @@ def info(
         lines += [("model", facts.model.name), ("fingerprint", facts.model.fingerprint)]
         lines.append(("precision", facts.model.precision))
     lines.append(("dense vectors", f"{facts.dense_dim} dimensions"))
+    lines.append(("token vectors", facts.token_vectors or "not kept"))
     if facts.bytes is not None:
         lines.append(("size", _size(facts)))
+    if takes is not None:
+        for kind in ("text", "dense", "sparse", "token_vectors"):
+            lines.append((f"bytes a chunk: {kind.replace('_', ' ')}", f"{getattr(takes, kind):,.0f}"))
+        lines += [(f"  as {form}", f"{size:,.0f}") for form, size in takes.choices.items()]
     for label, value in lines:
         table.add_row(label, Text(reporting.safe(value)))
     Console().print(table)

@@ -77,6 +77,8 @@ def encode(
 
     trivec encode corpus.jsonl --out vectors/ --token-vectors int8
 
+    trivec encode corpus.jsonl --out vectors/ --for-milvus
+
     trivec encode --check vectors/
 
     trivec encode s3://bucket/corpus --out s3://bucket/vectors --ray auto --workers 8

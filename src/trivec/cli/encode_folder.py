@@ -16,6 +16,7 @@ from trivec.cli.sources import delimiter_of
 from trivec.errors import TrivecError
 
 if TYPE_CHECKING:
+    from trivec.bulk.layout import Layout
     from trivec.shards.claims import Claims
     from trivec.shards.encoder import Encoder
     from trivec.shards.passages import Reading
@@ -51,6 +52,22 @@ class FolderOptions:
     metadata: Annotated[
         list[str] | None,
         typer.Option(help="A field to keep as metadata; repeatable. Default: all.", rich_help_panel="Folders"),
+    ] = None
+    for_milvus: Annotated[
+        bool,
+        typer.Option(
+            "--for-milvus",
+            help="Files that a Milvus server's bulk import reads: trivec import gives them to it.",
+            rich_help_panel="Folders",
+        ),
+    ] = False
+    partition_key: Annotated[
+        str | None,
+        typer.Option(
+            help="With --for-milvus: the metadata field that the collection is partitioned by, lang or tenant:int.",
+            show_default=False,
+            rich_help_panel="Folders",
+        ),
     ] = None
     shard_rows: Annotated[
         int | None,
@@ -95,6 +112,8 @@ class FolderOptions:
         named = {
             "--token-vectors": self.token_vectors,
             "--metadata": self.metadata,
+            "--for-milvus": self.for_milvus,
+            "--partition-key": self.partition_key,
             "--shard-rows": self.shard_rows,
             "--shard": self.shard,
             "--ray": self.ray,
@@ -107,6 +126,26 @@ class FolderOptions:
     def form(self, colbert: bool) -> str | None:
         """How token vectors are stored: those of --colbert in half precision."""
         return self.token_vectors or ("fp16" if colbert else None)
+
+    def layout(self, dense: bool, sparse: bool) -> Layout:
+        """In which columns the files are.
+
+        Raises:
+            typer.BadParameter: Milvus' columns are not all asked for, or the partition key is no name of a field.
+        """
+        from trivec.bulk.layout import Layout
+        from trivec.bulk.partition_key import PartitionKey
+
+        if self.for_milvus and not (dense and sparse):
+            raise typer.BadParameter("--for-milvus needs both vectors: leave out --no-dense and --no-sparse")
+        if self.partition_key is not None:
+            if not self.for_milvus:
+                raise typer.BadParameter("--partition-key is for --for-milvus: `trivec import` takes it too")
+            try:
+                PartitionKey.parse(self.partition_key)
+            except ValueError as error:
+                raise typer.BadParameter(f"--partition-key: {error}") from error
+        return Layout(self.for_milvus, self.partition_key)
 
     @property
     def part(self) -> tuple[int, int]:
@@ -149,6 +188,7 @@ def encode_into_folder(
     require("pyarrow")
     if folder_options.workers is not None and folder_options.ray is None:
         raise typer.BadParameter("--workers is for --ray; without it, run the same command several times at once")
+    layout = folder_options.layout(encoder_options["dense"], encoder_options["sparse"])
     delimiter, fields = delimiter_of(source_options), folder_options.metadata
     try:
         check_delimiter(delimiter)
@@ -162,9 +202,9 @@ def encode_into_folder(
     folder = Folder(out)
     with Claims(folder.local) as claims:
         if folder_options.ray is None:
-            _encode_here(paths, folder, encoder, reading, claims, folder_options, skip)
+            _encode_here(paths, folder, encoder, reading, layout, claims, folder_options, skip)
         else:
-            _encode_on_ray(paths, folder, encoder, reading, claims, folder_options, model_options, skip)
+            _encode_on_ray(paths, folder, encoder, reading, layout, claims, folder_options, model_options, skip)
 
 
 def check_folders(places: list[str]) -> None:
@@ -192,6 +232,7 @@ def _encode_here(
     folder: Folder,
     encoder: Encoder,
     reading: Reading,
+    layout: Layout,
     claims: Claims,
     folder_options: FolderOptions,
     skip: bool,
@@ -201,7 +242,15 @@ def _encode_here(
 
     model = encoder.identity()
     job = begin(
-        folder, encoder, model, paths, reading, shard_records=folder_options.shard_rows, skip=skip, claims=claims
+        folder,
+        encoder,
+        model,
+        paths,
+        reading,
+        layout=layout,
+        shard_records=folder_options.shard_rows,
+        skip=skip,
+        claims=claims,
     )
     numbers = missing(job, folder_options.part)
     shards = job.plan.shards
@@ -221,6 +270,7 @@ def _encode_on_ray(
     folder: Folder,
     encoder: Encoder,
     reading: Reading,
+    layout: Layout,
     claims: Claims,
     folder_options: FolderOptions,
     model_options: options.ModelOptions,
@@ -237,7 +287,15 @@ def _encode_on_ray(
         encoder = encoder.with_threads(cluster.threads)
         model = cluster.identity(encoder)
         job = begin(
-            folder, encoder, model, paths, reading, shard_records=folder_options.shard_rows, skip=skip, claims=claims
+            folder,
+            encoder,
+            model,
+            paths,
+            reading,
+            layout=layout,
+            shard_records=folder_options.shard_rows,
+            skip=skip,
+            claims=claims,
         )
         numbers = missing(job, folder_options.part)
         total = sum(job.plan.shards[i].records for i in numbers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ import typer
 from trivec.cli import options, reporting
 from trivec.search.modes import EVALUATED_MODES, EvaluatedMode
 from trivec.support.addresses import is_url
+from trivec.vectors.token_forms import TokenForm
 
 if TYPE_CHECKING:
     from trivec.evaluation import EvaluationReport, RetrievalDataset
@@ -44,7 +46,7 @@ def evaluate(
         list[EvaluatedMode] | None,
         typer.Option(
             metavar="MODE",
-            help=f"A way to search; repeatable: {_MODES}. Default: all that the model has heads for.",
+            help=f"A way to search; repeatable: {_MODES}. Default: all that there are heads and models for.",
             show_default=False,
         ),
     ] = None,
@@ -52,6 +54,15 @@ def evaluate(
         EvaluatedMode | None,
         typer.Option(
             metavar="MODE", help="What the others are tested against. Default: bm25-pieces.", show_default=False
+        ),
+    ] = None,
+    reranker: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Measure cross-encoder too: this one re-ranks what dense and sparse search find.",
+            show_default=False,
+            rich_help_panel=_SEARCH,
         ),
     ] = None,
     candidates: Annotated[
@@ -71,6 +82,20 @@ def evaluate(
             rich_help_panel="Fusion",
         ),
     ] = None,
+    milvus: Annotated[
+        TokenForm | None,
+        typer.Option(
+            help="Search by multi and all through Milvus Lite too, which keeps token vectors so.",
+            show_default=False,
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
+    pool: Annotated[
+        int,
+        typer.Option(
+            min=1, max=4, help="How many token vectors become one there, on average.", rich_help_panel=_SEARCH
+        ),
+    ] = 1,
     tune_fusion: Annotated[
         list[Path] | None,
         typer.Option(
@@ -144,11 +169,18 @@ def evaluate(
     trivec eval my-model test.jsonl --mode dense --mode all --baseline dense
 
     trivec eval my-model test.jsonl --tune-fusion dev.jsonl --save-fusion
+
+    trivec eval BAAI/bge-m3 scifact/ --reranker BAAI/bge-reranker-v2-m3 --candidates 50
+
+    trivec eval my-model test.jsonl --milvus int8 --pool 2
     """
     # What can be wrong with the arguments is found before the model is loaded.
     _check_fusion_options(model, weights is not None, bool(tune_fusion), save_fusion)
     fusion = None if weights is None else _weights(weights)
     _check_baseline(mode, baseline)
+    _check_reranker(mode, reranker)
+    if pool > 1 and milvus is None:
+        raise typer.BadParameter("--pool pools token vectors that Milvus keeps: give --milvus fp16 or int8 too")
     _check_folders({"--json": json_file, "--markdown": markdown, "--chart": chart})
     from trivec import evaluation
     from trivec.evaluation.chart import check_chart_path
@@ -177,7 +209,18 @@ def evaluate(
             evaluation.store_fusion_weights(model, fusion)
         modes = None if mode is None else [one.value for one in mode]
         tested = None if baseline is None else baseline.value
-        report = evaluation.evaluate(loaded, held_out, settings, modes=modes, fusion_weights=fusion, baseline=tested)
+        through = None if milvus is None else evaluation.ThroughMilvus(milvus, pool)
+        with nullcontext() if reranker is None else model_options.load_reranker(reranker) as cross_encoder:
+            report = evaluation.evaluate(
+                loaded,
+                held_out,
+                settings,
+                modes=modes,
+                fusion_weights=fusion,
+                baseline=tested,
+                milvus=through,
+                reranker=cross_encoder,
+            )
     _show(report)
     if json_file is not None:
         report.write_json(json_file)
@@ -201,6 +244,13 @@ def _check_fusion_options(model: str, given: bool, tuned: bool, saved: bool) -> 
 def _check_baseline(modes: list[EvaluatedMode] | None, baseline: EvaluatedMode | None) -> None:
     if modes and baseline is not None and baseline not in modes:
         raise typer.BadParameter(f"--baseline {baseline.value} is not measured: give --mode {baseline.value} too")
+
+
+def _check_reranker(modes: list[EvaluatedMode] | None, reranker: str | None) -> None:
+    if reranker is None and modes and EvaluatedMode.cross_encoder in modes:
+        raise typer.BadParameter("--mode cross-encoder needs --reranker MODEL")
+    if reranker is not None and is_url(reranker):
+        raise typer.BadParameter(f"--reranker {reranker}: scores are kept by the model's content, so name its files")
 
 
 def _check_folders(files: dict[str, Path | None]) -> None:

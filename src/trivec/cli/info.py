@@ -75,12 +75,15 @@ def _facts(model: str, revision: str | None, offline: bool) -> dict[str, Any]:
     checkpoint = open_checkpoint(model, revision=revision, local_files_only=offline)
     config = checkpoint.config
     heads = {"sparse_linear": checkpoint.sparse_linear, "colbert_linear": checkpoint.colbert_linear}
+    if (classifier := checkpoint.classifier) is not None:
+        heads |= {"classifier.dense": classifier.dense, "classifier.out_proj": classifier.out}
     head_shapes = {name: list(head.weight.shape) for name, head in heads.items() if head is not None}
     head_tensors = [tensor for head in heads.values() if head is not None for tensor in (head.weight, head.bias)]
     tensors = [*checkpoint.encoder.values(), *head_tensors]
     choice = choose_for_cpu("auto")
     return {
         "folder": str(checkpoint.folder),
+        "kind": "cross-encoder" if checkpoint.is_cross_encoder else "embeddings",
         "fingerprint": model_fingerprint(checkpoint),
         "files": {file.name: file.stat().st_size for file in checkpoint.files},
         "layers": config.num_layers,

@@ -11,7 +11,7 @@ import typer
 from trivec.cli import options, reporting
 from trivec.cli.reporting import amount
 from trivec.cli.sources import say_left_out
-from trivec.search.modes import Mode
+from trivec.search.modes import PairMode
 
 
 def _checked_margin(margin: float) -> float:
@@ -44,7 +44,7 @@ def mine(
             show_default=False,
         ),
     ] = None,
-    mode: Annotated[Mode, typer.Option(help="Which vectors to search.")] = "dense",
+    mode: Annotated[PairMode, typer.Option(help="Which vectors to search.")] = "dense",
     negatives: Annotated[int, typer.Option(min=1, help="Negatives for a query, at most.")] = 15,
     ranks: Annotated[
         str, typer.Option(metavar="FIRST-LAST", help="Ranks to draw from, positives not counted.")

@@ -15,8 +15,10 @@ from trivec.engines.precisions import ENGINES, PRECISION_CHOICES, PRECISIONS
 
 if TYPE_CHECKING:
     from trivec.model import M3Model
+    from trivec.model.m3_reranker import M3Reranker
 
 DEFAULT_MODEL = "BAAI/bge-m3"
+DEFAULT_RERANKER = "BAAI/bge-reranker-v2-m3"
 DEFAULT_COLLECTION = "documents"
 
 # Choices of the shell, out of the tables; a type checker knows no Literal of names that are computed.
@@ -141,6 +143,30 @@ class ModelOptions:
 
         return M3Model.load(name, max_length=max_length, **self.arguments)
 
+    def is_cross_encoder(self, name: str) -> bool:
+        """Whether the model of that name scores pairs and gives no vectors; no, where it cannot be opened."""
+        from trivec.checkpoint import open_checkpoint
+        from trivec.errors import CheckpointError
+
+        try:
+            return open_checkpoint(name, revision=self.revision, local_files_only=self.offline).is_cross_encoder
+        except CheckpointError:  # which loading it says
+            return False
+
+    def load_reranker(self, name: str | None) -> M3Reranker:
+        """Load the cross-encoder of that name, the default one if None, as a model would be; `revision` is not its."""
+        from trivec.model.m3_reranker import M3Reranker
+
+        return M3Reranker.load(
+            name or DEFAULT_RERANKER,
+            device=self.devices,
+            engine=self.engine,
+            precision=self.precision,
+            local_files_only=self.offline,
+            num_threads=self.threads,
+            use_cache=not self.no_cache,
+        )
+
 
 def device_names(text: str | None) -> list[str] | None:
     """Split what stands behind --device; None if there is nothing.
@@ -239,6 +265,119 @@ Mcls = Annotated[
         show_default=False,
     ),
 ]
+Consistency = Annotated[
+    Literal["Strong", "Bounded", "Session", "Eventually"] | None,
+    typer.Option(
+        help="How recent what searches see must be, of a server. Default: Session, or what the collection has.",
+        show_default=False,
+        rich_help_panel="Milvus",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class NewCollectionOptions:
+    """How a collection is made; one that exists must be as they say, where they say something."""
+
+    partition_key: Annotated[
+        str | None,
+        typer.Option(
+            help="A metadata field to partition a new collection by, which all have: lang, or tenant:int for integers.",
+            show_default=False,
+            rich_help_panel="New collection",
+        ),
+    ] = None
+    consistency: Consistency = None
+    dense_index: Annotated[
+        Literal["hnsw", "ivf_sq8", "diskann"] | None,
+        typer.Option(
+            help="Index of dense vectors, of a server. Default: what it picks.",
+            show_default=False,
+            rich_help_panel="New collection",
+        ),
+    ] = None
+    hnsw_m: Annotated[
+        int | None,
+        typer.Option(
+            min=2, help="hnsw: links of a row. Default: 16.", show_default=False, rich_help_panel="New collection"
+        ),
+    ] = None
+    hnsw_ef_construction: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="hnsw: rows looked at to place one. Default: 200.",
+            show_default=False,
+            rich_help_panel="New collection",
+        ),
+    ] = None
+    ivf_nlist: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="ivf_sq8: clusters. Default: 1024.", show_default=False, rich_help_panel="New collection"
+        ),
+    ] = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return them as arguments of `M3Collection`.
+
+        Raises:
+            typer.BadParameter: One belongs to another index, or the partition key is no name of a field.
+        """
+        from trivec.bulk.partition_key import PartitionKey
+        from trivec.milvus import DISKANN, HNSW, IVF_SQ8
+
+        hnsw = {"m": self.hnsw_m, "ef_construction": self.hnsw_ef_construction}
+        given = {
+            "hnsw": {name: value for name, value in hnsw.items() if value is not None},
+            "ivf_sq8": {} if self.ivf_nlist is None else {"nlist": self.ivf_nlist},
+        }
+        for index, parameters in given.items():
+            if parameters and self.dense_index != index:
+                raise typer.BadParameter(
+                    f"--{'hnsw-m and --hnsw-ef-construction' if index == 'hnsw' else 'ivf-nlist'}: "
+                    f"only with --dense-index {index}"
+                )
+        try:
+            if self.partition_key is not None:
+                PartitionKey.parse(self.partition_key)
+        except ValueError as error:
+            raise typer.BadParameter(f"--partition-key: {error}") from error
+        indexes: dict[str | None, Any] = {
+            None: lambda: None,
+            "hnsw": lambda: HNSW(**given["hnsw"]),
+            "ivf_sq8": lambda: IVF_SQ8(**given["ivf_sq8"]),
+            "diskann": DISKANN,
+        }
+        return {
+            "partition_key": self.partition_key,
+            "consistency": self.consistency,
+            "dense_index": indexes[self.dense_index](),
+        }
+
+
+@dataclass(frozen=True)
+class ServerSearchOptions:
+    """How a server searches; the fields are arguments of `M3Collection`."""
+
+    effort: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="How much of a dense index is looked at: ef (hnsw), nprobe (ivf), search_list (diskann).",
+            show_default=False,
+            rich_help_panel="Milvus",
+        ),
+    ] = None
+    drop_ratio: Annotated[
+        float,
+        typer.Option(
+            min=0, max=0.99, help="Share of a query's smallest lexical weights to leave out.", rich_help_panel="Milvus"
+        ),
+    ] = 0.0
+    consistency: Consistency = None
+
+
 MaxBatchTokens = Annotated[
     int | None,
     typer.Option(

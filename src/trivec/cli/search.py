@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from trivec.cli import options, reporting
-from trivec.search.modes import Mode
+from trivec.search.modes import Mode, Rerank
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,8 +44,17 @@ def search(
         float | None, typer.Option(min=0, help="Weight of sparse scores, --ranker weighted. Default: 0.2.")
     ] = None,
     rerank: Annotated[
-        Literal["colbert"] | None,
-        typer.Option(help="Order the best candidates by their token vectors (slower, better)."),
+        Rerank | None,
+        typer.Option(help="Order the best candidates by their token vectors, or by a cross-encoder (slower, better)."),
+    ] = None,
+    reranker: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="The model of --rerank cross-encoder: a folder, Hugging Face id, or URL of a trivec serve --reranker. "
+            "Default: BAAI/bge-reranker-v2-m3.",
+            show_default=False,
+        ),
     ] = None,
     candidates: Annotated[
         int | None, typer.Option(min=1, help="Candidates of each search and for --rerank. Default: 3 x limit.")
@@ -57,6 +66,7 @@ def search(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     collection: options.Collection = options.DEFAULT_COLLECTION,
     milvus_options: options.MilvusOptions,
+    server_options: options.ServerSearchOptions,
     model: options.OwnModel = None,
     model_options: options.ModelOptions,
 ) -> None:
@@ -72,6 +82,10 @@ def search(
     trivec search "Turing" --mode sparse --filter 'year < 1950 and lang == "en"' --limit 3
 
     trivec search "where was Turing born?" --rerank colbert --json | jq '.hits[0].text'
+
+    trivec search "where was Turing born?" --rerank cross-encoder --reranker BAAI/bge-reranker-v2-m3
+
+    trivec search "where was Turing born?" --mode all --collection notes
     """
     if candidates is not None and candidates < offset + limit:
         raise typer.BadParameter(f"--candidates {candidates} is below --offset {offset} plus --limit {limit}")
@@ -79,6 +93,10 @@ def search(
         raise typer.BadParameter("the query is empty")
     if ranker is not None and mode != "hybrid":
         raise typer.BadParameter(f"--ranker joins the two rankings of --mode hybrid, not of --mode {mode}")
+    if reranker is not None and rerank != "cross-encoder":
+        raise typer.BadParameter(f"--reranker {reranker} needs --rerank cross-encoder")
+    if rerank == "colbert" and mode in ("multi", "all"):
+        raise typer.BadParameter(f"--mode {mode} ranks by token vectors already: leave out --rerank")
     weights = {"dense": dense_weight, "sparse": sparse_weight}
     given = {name: weight for name, weight in weights.items() if weight is not None}
     if given and ranker != "weighted":
@@ -91,15 +109,20 @@ def search(
         raise typer.BadParameter(f"--dense-weight and --sparse-weight: {error}") from error
     with (
         ExitStack() as stack,
-        M3Collection(collection, **dataclasses.asdict(milvus_options)) as opened,
+        M3Collection(collection, **dataclasses.asdict(milvus_options), **dataclasses.asdict(server_options)) as opened,
     ):
         opened.require()
         recorded = opened.recorded_model
         model = model or (recorded.name if recorded else options.DEFAULT_MODEL)
         loaded = stack.enter_context(model_options.load(model))
         opened.use_model(loaded)
-        options.require_head(loaded.has_sparse or mode == "dense", model, "sparse", "use --mode dense")
-        options.require_head(loaded.has_colbert or rerank is None, model, "colbert", "leave out --rerank")
+        options.require_head(loaded.has_sparse or mode in ("dense", "multi"), model, "sparse", "use --mode dense")
+        by_tokens = mode in ("multi", "all")
+        remedy = "use --mode dense" if by_tokens else "leave out --rerank"
+        options.require_head(loaded.has_colbert or not (by_tokens or rerank == "colbert"), model, "colbert", remedy)
+        cross_encoder = None
+        if rerank == "cross-encoder":
+            cross_encoder = stack.enter_context(model_options.load_reranker(reranker))
         hits = opened.search(
             query,
             mode,
@@ -108,6 +131,7 @@ def search(
             filter=filter,
             ranker=fusion,
             rerank=rerank,
+            reranker=cross_encoder,
             candidates=candidates,
             matched_words=loaded.has_sparse,
             group=group,
@@ -125,8 +149,8 @@ def _table(hits: Sequence[Hit]) -> Table:
     from rich.text import Text
 
     table = Table(show_edge=False, pad_edge=False, header_style="bold", show_lines=True)
-    reranked = any(hit.colbert_score is not None for hit in hits)
-    for name in ("score", "dense", "sparse", *(["colbert"] if reranked else [])):
+    by_tokens = any(hit.colbert_score is not None for hit in hits)  # a cross-encoder's is the score itself
+    for name in ("score", "dense", "sparse", *(["colbert"] if by_tokens else [])):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("document", ratio=1, overflow="fold")
     for hit in hits:
@@ -136,7 +160,7 @@ def _table(hits: Sequence[Hit]) -> Table:
         document = Text.assemble((reporting.safe(hit.id), "bold"), "\n", shown)
         if words:
             document.append_text(Text.assemble("\n", ("matched: ", "dim"), (reporting.safe(", ".join(words)), "green")))
-        scores = [hit.score, hit.dense_score, hit.sparse_score, *([hit.colbert_score] if reranked else [])]
+        scores = [hit.score, hit.dense_score, hit.sparse_score, *([hit.colbert_score] if by_tokens else [])]
         table.add_row(*map(_number, scores), document)
     return table
 

@@ -15,6 +15,7 @@ from trivec.support.addresses import is_url
 if TYPE_CHECKING:
     from trivec.milvus import M3Collection
     from trivec.model import M3Model
+    from trivec.model.m3_reranker import M3Reranker
 
 
 @options.grouped
@@ -46,6 +47,15 @@ def serve(
         float,
         typer.Option(min=0, help="Seconds that admitted requests get after SIGTERM.", rich_help_panel="Limits"),
     ] = 30.0,
+    reranker: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="A cross-encoder for /rerank and /search, such as BAAI/bge-reranker-v2-m3; loaded as the model is.",
+            show_default=False,
+            rich_help_panel="Model",
+        ),
+    ] = None,
     collection: options.Collection = options.DEFAULT_COLLECTION,
     uri: Annotated[
         str | None,
@@ -69,11 +79,15 @@ def serve(
     trivec serve BAAI/bge-m3 --host 0.0.0.0 --port 8080 --api-key "$KEY"
 
     trivec serve nano --uri milvus.db --collection notes
+
+    trivec serve BAAI/bge-m3 --reranker BAAI/bge-reranker-v2-m3
     """
     from trivec.errors import MissingExtraError
 
     if is_url(model):
         raise typer.BadParameter(f"{model} is a server already: name a folder or a hub id")
+    if reranker is not None and is_url(reranker):
+        raise typer.BadParameter(f"--reranker {reranker} is a server already: name a folder or a hub id")
     for package in ("starlette", "uvicorn", "httptools", "orjson", "prometheus_client"):
         if find_spec(package) is None:  # to import them takes a moment, and clients may come before that
             raise MissingExtraError("server", package.replace("_", "-"))
@@ -84,15 +98,18 @@ def serve(
     if settings.api_key is None and not _is_loopback(host):
         reporting.warn(f"--host {host} without --api-key: whoever reaches this address may use the server")
 
-    def load() -> tuple[M3Model, M3Collection | None]:
+    def load() -> tuple[M3Model, M3Collection | None, M3Reranker | None]:
         loaded = model_options.load(model, max_length)
+        cross_encoder = None if reranker is None else model_options.load_reranker(reranker)
+        if cross_encoder is not None and max_length is not None:
+            cross_encoder.max_length = min(cross_encoder.max_length, max(max_length, 4))  # special tokens
         if uri is None:
-            return loaded, None
+            return loaded, None, cross_encoder
         from trivec.milvus import M3Collection
 
         opened = M3Collection(collection, **dataclasses.asdict(milvus_options) | {"uri": uri})
         opened.require()
-        return loaded, opened
+        return loaded, opened, cross_encoder
 
     with listen(host, port) as listening:
         reporting.say(f"listening on {address_of(listening)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,8 +15,8 @@ from trivec.support.addresses import is_url
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from trivec.model import M3Model
     from trivec.verify.drift import Drift
+    from trivec.verify.published import Comparison
 
 _EXACT: options.Precision = "fp32"
 
@@ -56,6 +57,10 @@ def verify(
     does not judge: the exit code is 0 however far they lie apart, and 0 where auto means fp32, which changes nothing.
     Loads the model twice and encodes each text at least twice in both precisions.
 
+    A cross-encoder is compared with the scores that the Milvus page "BGE" of rerankers and FlagEmbedding's page of
+    BAAI/bge-reranker-v2-m3 print; its [bold]--texts[/] are a .jsonl file whose rows hold a query and its passages:
+    query, pos and neg.
+
     [dim]Examples:[/]
 
     trivec verify BAAI/bge-m3
@@ -65,14 +70,21 @@ def verify(
     trivec verify ./bge-m3 --texts sample.jsonl --text-field body --json | jq .dense.cosine_min
     """
     _check(model, texts, as_json)
+    if not is_url(model) and model_options.is_cross_encoder(model):
+        from trivec.cli import verify_reranker
+
+        verify_reranker.verify(model, texts, as_json, precision, model_options)
+        return
     if texts is None:
         exact = "auto" if is_url(model) else _EXACT  # what a server computes in is its own
         with replace(model_options, precision=precision or exact).load(model) as loaded:
-            _compare_with_published(loaded)
+            from trivec.verify.published import compare_with_published
+
+            show_comparisons(compare_with_published(loaded), loaded.precision)
         return
     asked_for = replace(model_options, precision=precision or "auto")
     if asked_for.precision == _EXACT:
-        raise typer.BadParameter(f"--texts compares with fp32 itself: {_other_precisions(asked_for)}")
+        raise typer.BadParameter(f"--texts compares with fp32 itself: {other_precisions(asked_for)}")
     from trivec.documents import DocumentError, read_texts
     from trivec.verify.drift import measure_drift
 
@@ -88,7 +100,7 @@ def verify(
     if drift is None:
         reporting.say(
             f"{asked_for.precision} means fp32 on this machine, which is exact, so nothing changes on these texts; "
-            f"{_other_precisions(asked_for)}"
+            f"{other_precisions(asked_for)}"
         )
     else:
         worst = documents[drift.dense.worst_text].id
@@ -115,7 +127,7 @@ def _check(model: str, texts: Path | None, as_json: bool) -> None:
         raise typer.BadParameter(f"--texts compares two precisions, and {model} computes in one: give the model itself")
 
 
-def _other_precisions(asked_for: options.ModelOptions) -> str:
+def other_precisions(asked_for: options.ModelOptions) -> str:
     """Say which precisions but fp32 would be measured rather than refused."""
     from trivec.engines.processor import has_bf16, offers_int8
     from trivec.engines.selection import choose_engine
@@ -129,14 +141,12 @@ def _other_precisions(asked_for: options.ModelOptions) -> str:
     return "this processor computes in fp32 alone"
 
 
-def _compare_with_published(model: M3Model) -> None:
+def show_comparisons(comparisons: Sequence[Comparison], precision: str) -> None:
+    """Print published values beside the computed ones; exit with 1 where one differs by more than it may."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from trivec.verify.published import compare_with_published
-
-    comparisons = compare_with_published(model)
     table = Table(show_edge=False, pad_edge=False, header_style="bold")
     table.add_column("value")
     for name in ("published", "computed", "difference", "tolerance"):
@@ -146,7 +156,7 @@ def _compare_with_published(model: M3Model) -> None:
         numbers = (f"{each.published:.8g}", f"{each.computed:.8g}", f"{abs(each.published - each.computed):.2g}")
         table.add_row(Text(each.what), *numbers, f"{each.tolerance:g}", style=style)
     agreeing = sum(each.agrees for each in comparisons)
-    verdict = f"{agreeing} of {len(comparisons)} published values agree (computed in {model.precision})"
+    verdict = f"{agreeing} of {len(comparisons)} published values agree (computed in {precision})"
     if agreeing < len(comparisons):
         verdict += "; those in red differ" if Console().is_terminal else ""
     reporting.say(verdict)  # before the table, whose end is all that a terminal shows of it

@@ -60,6 +60,15 @@ def reduced_precision(engine: str, device: str | Sequence[str] | None) -> str:
     return "fp16" if set(devices) != {"cpu"} else "auto"
 
 
+def devices_by_number(given: str | int | Sequence[str] | Sequence[int] | None) -> str | list[str] | None:
+    """Return devices as FlagEmbedding takes them, where a number is a GPU's, by their names."""
+    if given is None or isinstance(given, str):
+        return given or None
+    if isinstance(given, int):
+        return f"cuda:{int(given)}"
+    return [f"cuda:{one}" if isinstance(one, int) else str(one) for one in given]
+
+
 def load_engine(
     checkpoint: Checkpoint,
     tokenizer: M3Tokenizer,

@@ -19,6 +19,7 @@ from trivec.evaluation.fusion_weights import store_fusion_weights
 from trivec.evaluation.metrics import METRICS, Estimate
 from trivec.evaluation.report import DatasetReport, EvaluationReport
 from trivec.evaluation.tables import markdown_tables, terminal_tables
+from trivec.evaluation.through_milvus import ThroughMilvus
 from trivec.search.modes import EVALUATED_MODES as MODES
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "EvaluationReport",
     "EvaluationSettings",
     "RetrievalDataset",
+    "ThroughMilvus",
     "default_cache_folder",
     "evaluate",
     "load_datasets",

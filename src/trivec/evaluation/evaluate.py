@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +11,21 @@ from pathlib import Path
 import numpy as np
 
 from trivec.evaluation.array_cache import ArrayCache, default_cache_folder
+from trivec.evaluation.cross_encoder import CrossEncoder
 from trivec.evaluation.datasets import RetrievalDataset
 from trivec.evaluation.encodings import Encoder
 from trivec.evaluation.fusion_weights import checked_fusion_weights
 from trivec.evaluation.metrics import METRICS, estimate, macro_estimate, per_query_metrics
-from trivec.evaluation.ranking import DEFAULT_CANDIDATES, DatasetSearch, available_modes
+from trivec.evaluation.ranking import CROSS_ENCODER, DEFAULT_CANDIDATES, DatasetSearch, Run, available_modes
 from trivec.evaluation.report import DatasetReport, EvaluationReport
+from trivec.evaluation.through_milvus import MODES as MODES_THROUGH_MILVUS
+from trivec.evaluation.through_milvus import ThroughMilvus
 from trivec.model import M3Model
+from trivec.model.m3_reranker import M3Reranker
 from trivec.search.exact import Float32, ScoredPairs
 from trivec.search.fusion import FusionWeights, choose_weights
 from trivec.search.modes import EVALUATED_MODES as MODES
+from trivec.search.modes import Mode
 from trivec.support.extras import require
 from trivec.vectors.embeddings import asked_for
 
@@ -66,6 +71,8 @@ def evaluate(
     modes: Sequence[str] | None = None,
     fusion_weights: Sequence[float] | None = None,
     baseline: str | None = None,
+    milvus: ThroughMilvus | None = None,
+    reranker: M3Reranker | None = None,
 ) -> EvaluationReport:
     """Measure every mode of a model on some data sets.
 
@@ -73,9 +80,11 @@ def evaluate(
         model: The model.
         datasets: What to search; give languages as data sets of their own.
         settings: How to search, and what to keep for the next time.
-        modes: Out of `MODES`; all that the model's heads allow if None.
+        modes: Out of `MODES`; all that the model's heads allow, and the reranker if there is one, if None.
         fusion_weights: Of dense, sparse and multi-vector score; the model's own if None.
         baseline: A mode to test the others against; "bm25-pieces" if None and measured.
+        milvus: Search by `multi` and `all` through Milvus Lite too, with token vectors kept so.
+        reranker: What the mode "cross-encoder" re-ranks with.
 
     Returns:
         The figures, with the rankings they were computed from.
@@ -85,17 +94,24 @@ def evaluate(
         MissingHeadError: A mode that was asked for needs a head that the model lacks.
         MissingExtraError: A package of the extra `eval` is missing.
     """
-    modes = available_modes(model) if modes is None else tuple(dict.fromkeys(modes))
+    modes = available_modes(model, reranker is not None) if modes is None else tuple(dict.fromkeys(modes))
     unknown = [mode for mode in modes if mode not in MODES]
     if unknown or not modes:
         raise ValueError(f"mode {(unknown or ['(none)'])[0]!r} is not one of {', '.join(MODES)}")
+    if CROSS_ENCODER in modes and reranker is None:
+        raise ValueError(f"mode {CROSS_ENCODER!r} needs a reranker: give reranker=M3Reranker.load(...)")
     weights = checked_fusion_weights(model.fusion_weights if fusion_weights is None else fusion_weights)
     if baseline is None:
         baseline = DEFAULT_BASELINE if DEFAULT_BASELINE in modes else None
     elif baseline not in modes:
         raise ValueError(f"baseline={baseline!r} is not among the measured modes: {', '.join(modes)}")
-    with _searches(model, datasets, settings) as searches:
-        reports = [_evaluate_one(search, modes, weights, baseline) for search in searches]
+    through = {} if milvus is None else _modes_through(model)
+    with _searches(model, datasets, settings, reranker) as searches:
+        reports = [
+            _evaluate_one(search, modes, weights, baseline, _through(model, search, settings, milvus, through, weights))
+            for search in searches
+        ]
+    modes = (*modes, *through)
     macro = {
         mode: {name: macro_estimate([report.per_query[mode][name] for report in reports]) for name in METRICS}
         for mode in modes
@@ -110,6 +126,7 @@ def evaluate(
         baseline=baseline,
         datasets=reports,
         macro=macro,
+        reranker=None if reranker is None else f"{reranker.name} in {reranker.precision}",
     )
 
 
@@ -152,7 +169,10 @@ def tune_fusion(
 
 @contextmanager
 def _searches(
-    model: M3Model, datasets: Sequence[RetrievalDataset], settings: EvaluationSettings
+    model: M3Model,
+    datasets: Sequence[RetrievalDataset],
+    settings: EvaluationSettings,
+    reranker: M3Reranker | None = None,
 ) -> Iterator[Iterator[DatasetSearch]]:
     """Give the searches of the data sets one after another, so that each is forgotten before the next is made."""
     names = [dataset.name for dataset in datasets]
@@ -169,14 +189,43 @@ def _searches(
         fingerprint = model.fingerprint if settings.use_cache else ""
         how = (settings.max_batch_tokens, settings.max_length, settings.mcls, settings.show_progress)
         encoder = Encoder(model, ArrayCache(folder), fingerprint, *how)
-        yield (DatasetSearch(encoder, dataset, settings.candidates) for dataset in datasets)
+        cross_encoder = None
+        if reranker is not None:
+            of_reranker = reranker.fingerprint if settings.use_cache else ""
+            cross_encoder = CrossEncoder(reranker, ArrayCache(folder), of_reranker, settings.show_progress)
+        yield (DatasetSearch(encoder, dataset, settings.candidates, cross_encoder) for dataset in datasets)
+
+
+def _modes_through(model: M3Model) -> dict[str, Mode]:
+    """Return the modes through Milvus that a model's heads allow, by their names in tables."""
+    model.require_heads(sparse=False, colbert=True)
+    return {name: mode for name, mode in MODES_THROUGH_MILVUS.items() if model.has_sparse or mode != "all"}
+
+
+def _through(
+    model: M3Model,
+    search: DatasetSearch,
+    settings: EvaluationSettings,
+    milvus: ThroughMilvus | None,
+    modes: Mapping[str, Mode],
+    weights: FusionWeights,
+) -> dict[str, Run]:
+    if milvus is None:
+        return {}
+    how = (settings.max_batch_tokens, settings.max_length)
+    with milvus.collection(model, search.document_texts, *how) as collection:
+        return {name: search.run_through(collection, mode, weights) for name, mode in modes.items()}
 
 
 def _evaluate_one(
-    search: DatasetSearch, modes: Sequence[str], weights: FusionWeights, baseline: str | None
+    search: DatasetSearch,
+    modes: Sequence[str],
+    weights: FusionWeights,
+    baseline: str | None,
+    through: Mapping[str, Run],
 ) -> DatasetReport:
     dataset = search.dataset
-    runs = {mode: search.run(mode, weights) for mode in modes}
+    runs = {mode: search.run(mode, weights) for mode in modes} | dict(through)
     per_query = {mode: per_query_metrics(run.rankings(), dataset.qrels) for mode, run in runs.items()}
     estimates = {
         mode: {

@@ -3,6 +3,7 @@
 - `dense` and `sparse` search the whole corpus by one score.
 - `multi-vector`, `dense+sparse` and `all` re-rank the union of those two result lists: by MaxSim, by the weighted mean
   of dense and sparse score, and by the weighted mean of all three (M3 paper, arXiv 2402.03216, section 3.2).
+- `cross-encoder` re-ranks that union by another model, which reads query and document together.
 - `bm25-words` and `bm25-pieces` are the yardsticks.
 
 Equal scores are ordered by falling document id, as trec_eval does, so that it agrees on the files that `Run.write`
@@ -16,30 +17,43 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trivec.evaluation import through_milvus
 from trivec.evaluation.bm25 import bm25_search, words
+from trivec.evaluation.cross_encoder import CrossEncoder
 from trivec.evaluation.datasets import RetrievalDataset
 from trivec.evaluation.encodings import Encoder
 from trivec.model import M3Model
 from trivec.search.exact import EncodedBlock, ExactResults, Float32, Rows, ScoredPairs, exact_search, pair_scores, union
 from trivec.search.fusion import FusionWeights
 from trivec.search.modes import EVALUATED_MODES as MODES
+from trivec.search.modes import EvaluatedMode, Mode
 from trivec.vectors.scoring import weighted_mean
+
+if TYPE_CHECKING:
+    from trivec.milvus import M3Collection
 
 DEFAULT_CANDIDATES = 200
 
+CROSS_ENCODER = EvaluatedMode.cross_encoder.value
 _NEEDS_SPARSE = {"sparse", "dense+sparse", "all"}
 _NEEDS_TOKEN_VECTORS = {"multi-vector", "all"}
 
 
-def available_modes(model: M3Model) -> tuple[str, ...]:
-    """The modes that a model's heads allow; multi-vector re-ranks dense results alone where there is no sparse head."""
+def available_modes(model: M3Model, cross_encoder: bool = False) -> tuple[str, ...]:
+    """The modes that a model's heads allow, and a cross-encoder if there is one.
+
+    Where there is no sparse head, multi-vector and cross-encoder re-rank dense results alone.
+    """
     return tuple(
         mode
         for mode in MODES
-        if (model.has_sparse or mode not in _NEEDS_SPARSE) and (model.has_colbert or mode not in _NEEDS_TOKEN_VECTORS)
+        if (cross_encoder or mode != CROSS_ENCODER)
+        and (model.has_sparse or mode not in _NEEDS_SPARSE)
+        and (model.has_colbert or mode not in _NEEDS_TOKEN_VECTORS)
     )
 
 
@@ -106,14 +120,22 @@ class DatasetSearch:
         dataset: What to search.
         candidates: Results of the dense and of the sparse search, of which the other modes re-rank the union; also the
             length of every ranking.
+        cross_encoder: Scores pairs for the mode `cross-encoder`; None: that mode is not to be had.
     """
 
-    def __init__(self, encoder: Encoder, dataset: RetrievalDataset, candidates: int = DEFAULT_CANDIDATES) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        dataset: RetrievalDataset,
+        candidates: int = DEFAULT_CANDIDATES,
+        cross_encoder: CrossEncoder | None = None,
+    ) -> None:
         self.dataset = dataset
         self.query_ids = list(dataset.queries)
         self.document_ids = sorted(dataset.documents, reverse=True)
         self._encoder = encoder
         self._candidates = candidates
+        self._cross_encoder = cross_encoder
         self._query_texts = [dataset.queries[query] for query in self.query_ids]
         self._document_texts = [dataset.documents[document] for document in self.document_ids]
         row_of = {document: row for row, document in enumerate(self.document_ids)}
@@ -133,6 +155,17 @@ class DatasetSearch:
             MissingExtraError: `bm25s` is needed and not installed.
         """
         return self.as_run(self._search(mode, weights))
+
+    def run_through(self, collection: M3Collection, mode: Mode, weights: FusionWeights) -> Run:
+        """Rank the documents as a collection that holds them by row number finds them: by "multi" or "all"."""
+        return self.as_run(
+            through_milvus.search(collection, mode, self._query_texts, self._excluded, self._candidates, weights)
+        )
+
+    @property
+    def document_texts(self) -> Sequence[str]:
+        """The documents' texts by row number."""
+        return self._document_texts
 
     def as_run(self, pairs: ScoredPairs) -> Run:
         """Cut scored pairs to the best of each query and give them their ids."""
@@ -161,6 +194,8 @@ class DatasetSearch:
             return found
         if mode == "dense+sparse":
             return self._lexical_and_dense.fused((weights[0], weights[1], 0.0))
+        if mode == CROSS_ENCODER:
+            return self._by_cross_encoder
         if mode == "all":
             return self.candidate_scores.fused(weights)
         candidates = self.candidate_scores
@@ -182,6 +217,15 @@ class DatasetSearch:
         blocks = self._encoder.blocks(self._document_texts, f"{self.dataset.name}: documents")
         dense, sparse = pair_scores(self._queries, blocks, query, document)
         return CandidateScores(query, document, dense, sparse, None)
+
+    @cached_property
+    def _by_cross_encoder(self) -> ScoredPairs:
+        if self._cross_encoder is None:
+            raise ValueError(f"mode={CROSS_ENCODER!r} needs a reranker")
+        query, document = union(self._found)
+        label = f"{self.dataset.name}: cross-encoder"
+        scores = self._cross_encoder.scores(self._query_texts, self._document_texts, query, document, label)
+        return ScoredPairs(query, document, scores)
 
     def _pieces(self, texts: Sequence[str]) -> list[list[str]]:
         tokenizer = self._encoder.model.tokenizer

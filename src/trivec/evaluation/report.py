@@ -65,6 +65,7 @@ class EvaluationReport:
         baseline: The mode that p-values compare with, or None.
         datasets: One report each.
         macro: Means over the data sets by mode and metric, each data set counting the same.
+        reranker: Name and precision of what `cross-encoder` re-ranked with, or None.
     """
 
     model: str
@@ -76,6 +77,7 @@ class EvaluationReport:
     baseline: str | None
     datasets: list[DatasetReport]
     macro: Estimates
+    reranker: str | None = None
 
     def __repr__(self) -> str:
         names = ", ".join(repr(dataset.name) for dataset in self.datasets[:3])
@@ -95,6 +97,7 @@ class EvaluationReport:
             "max_length": self.max_length,
             "mcls": self.mcls,
             "fusion_weights": list(self.fusion_weights),
+            "reranker": self.reranker,
             "candidates": self.candidates,
             "baseline": self.baseline,
             "datasets": [

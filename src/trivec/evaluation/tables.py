@@ -54,6 +54,8 @@ def legend(report: EvaluationReport) -> str:
     text = (
         f"{report.model} in {report.precision}, fusion weights ({weights}). ±: half of the 95 % interval over queries."
     )
+    if report.reranker:
+        text += f" cross-encoder: {report.reranker}."
     if report.baseline:
         text += f" *: differs from {report.baseline}, p < {SIGNIFICANT} (paired t-test)."
     return text

@@ -19,17 +19,23 @@ from trivec.milvus import forked  # noqa: F401 -- what it sets up is all that is
 from trivec.milvus.adding import Added
 from trivec.milvus.catalog import CollectionFacts, drop_collection, list_collections
 from trivec.milvus.collection import M3Collection
+from trivec.milvus.importing import Imported, import_folder
 from trivec.milvus.indexing import Indexed, delete_documents, index_documents
 from trivec.milvus.model_record import ModelRecord
+from trivec.milvus.settings import DISKANN, HNSW, IVF_SQ8
 from trivec.search.fusion import RRF, Weighted
 from trivec.search.hits import Hit
 
 __all__ = [
+    "DISKANN",
+    "HNSW",
+    "IVF_SQ8",
     "RRF",
     "Added",
     "CollectionFacts",
     "CollectionMismatchError",
     "Hit",
+    "Imported",
     "Indexed",
     "M3Collection",
     "MilvusError",
@@ -37,6 +43,7 @@ __all__ = [
     "Weighted",
     "delete_documents",
     "drop_collection",
+    "import_folder",
     "index_documents",
     "list_collections",
 ]

@@ -6,7 +6,7 @@ This module knows nothing about searching, nor which model a collection asks for
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +14,16 @@ from typing import Any
 from trivec.documents import Document
 from trivec.encoding import warn_of_truncation
 from trivec.errors import MilvusError
-from trivec.milvus import rows
+from trivec.milvus import rows, token_field
 from trivec.milvus.model_record import ModelRecord
+from trivec.milvus.schema import FIELDS
 from trivec.milvus.table import Table, batches
 from trivec.model import M3Model, encode_without_warning
 from trivec.support.caller import level_of_the_caller
 from trivec.support.progress import progress_bar
 
+# Characters of texts whose token vectors are held at once: 0.3 GB at full size, where a token is a character.
+_CHARACTERS_WITH_TOKENS = 65_536
 # Documents encoded and then written at once: what an interrupted `add` loses at most. Small enough that the longest
 # rows (64 KiB each of text, metadata and weights) stay well below the 64 MiB that a server takes in a request.
 _DOCUMENTS_PER_WRITE = 128
@@ -52,13 +55,16 @@ def add_documents(
 ) -> tuple[Added, int]:
     """Encode and store documents as `M3Collection.add` says; return also how many ids occurred more than once."""
     assert table.description is not None
+    limits, partition_key = table.description.limits, table.description.partition_key
     total = len(documents) if isinstance(documents, Sized) else None
     written = unchanged = truncated = blank = 0
     seen: set[str] = set()
     repeated: set[str] = set()
     try:
         with progress_bar(total, "Adding", "documents", show_progress) as progress:
-            for batch in batches(rows.checked(documents, table.description.limits), _DOCUMENTS_PER_WRITE):
+            for batch in batches(
+                rows.checked(documents, limits, _field_names(table), partition_key), _DOCUMENTS_PER_WRITE
+            ):
                 for document in batch:
                     (repeated if document.id in seen else seen).add(document.id)
                 # A server refuses a request that holds an id twice; the last one wins, as it would in two requests.
@@ -110,17 +116,37 @@ def _encode_and_store(
     max_length: int | None = None,
 ) -> int:
     """Return how many of the documents were cut to the longest length."""
-    embeddings = encode_without_warning(
-        model,
-        [document.text for document in documents],
-        max_batch_tokens=max_batch_tokens,
-        max_length=max_length,
-        return_sparse=model.has_sparse,
-        show_progress=False,
-    )
+    truncated = 0
     unused_token_id = model.tokenizer.unused_ids[0]
-    table.upsert([rows.row(*pair, unused_token_id) for pair in zip(documents, embeddings, strict=True)])
-    return embeddings.truncated
+    for part in _parts(documents) if table.tokens is not None else [documents]:
+        embeddings = encode_without_warning(
+            model,
+            [document.text for document in part],
+            max_batch_tokens=max_batch_tokens,
+            max_length=max_length,
+            return_sparse=model.has_sparse,
+            return_colbert_vecs=table.tokens is not None,
+            show_progress=False,
+        )
+        table.upsert([rows.row(*pair, unused_token_id, table.tokens) for pair in zip(part, embeddings, strict=True)])
+        truncated += embeddings.truncated
+    return truncated
+
+
+def _parts(documents: Sequence[Document]) -> Iterator[Sequence[Document]]:
+    """Yield documents in lists that are not too long for their token vectors to be held at once."""
+    start = characters = 0
+    for end, document in enumerate(documents):
+        characters += len(document.text)
+        if end > start and characters > _CHARACTERS_WITH_TOKENS:
+            yield documents[start:end]
+            start, characters = end, len(document.text)
+    yield documents[start:]
+
+
+def _field_names(table: Table) -> Collection[str]:
+    """Return the names that metadata must not have."""
+    return FIELDS if table.tokens is None else (*FIELDS, token_field.NAME)
 
 
 def warn_of_repeated_ids(repeated: int, outcome: str) -> None:

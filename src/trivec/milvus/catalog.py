@@ -10,6 +10,7 @@ from typing import Any
 from trivec.errors import MilvusError
 from trivec.milvus.connection import DEFAULT_TIMEOUT, Connection, is_lite
 from trivec.milvus.model_record import ModelRecord
+from trivec.milvus.token_field import TokenField
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class CollectionFacts:
         model: The model its vectors are of; None where it does not say.
         dense_dim: The size of its field "dense"; None where it has none, so that it is none of ours.
         bytes: What it takes on disk, of Milvus Lite; None for a server, which does not say.
+        token_vectors: How it keeps token vectors, such as "int8, pooled by 2"; None where it keeps none.
     """
 
     name: str
@@ -29,6 +31,7 @@ class CollectionFacts:
     model: ModelRecord | None
     dense_dim: int | None
     bytes: int | None
+    token_vectors: str | None = None
 
 
 def list_collections(
@@ -76,6 +79,7 @@ def _connect(uri: str, token: str, db_name: str, timeout: float | None) -> Conne
 
 def _facts(client: Any, name: str, uri: str) -> CollectionFacts:
     description = client.describe_collection(name)
+    tokens = TokenField.read(description)
     dims = [field["params"].get("dim") for field in description["fields"] if field["name"] == "dense"]
     return CollectionFacts(
         name,
@@ -83,6 +87,7 @@ def _facts(client: Any, name: str, uri: str) -> CollectionFacts:
         ModelRecord.read(description.get("properties") or {}),
         int(dims[0]) if dims and dims[0] else None,
         _bytes(Path(uri), name) if is_lite(uri) else None,
+        None if tokens is None else str(tokens),
     )
 
 

@@ -1,7 +1,7 @@
-"""A Milvus collection of documents with BGE-M3's dense and sparse vectors: adding documents and searching them.
+"""A Milvus collection of documents with BGE-M3's vectors: adding documents and searching them.
 
-The token vectors are not stored (a document has one per token, a hundred times the rest); a search that reranks with
-them encodes its best candidates again. This module knows nothing about files or chunks, and leaves rows to `table`.
+Token vectors (one a token, a hundred times the rest) are stored where they are asked for; elsewhere a search that ranks
+by them encodes its best candidates again. This module knows nothing about files or chunks, and leaves rows to `table`.
 """
 
 from __future__ import annotations
@@ -12,23 +12,29 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from trivec.documents import Document
 from trivec.errors import MilvusError
-from trivec.milvus import adding, rows, table_model, values
+from trivec.milvus import adding, late_interaction, rows, table_model, values
 from trivec.milvus.adding import Added
 from trivec.milvus.connection import DEFAULT_TIMEOUT
 from trivec.milvus.model_record import ModelRecord
+from trivec.milvus.settings import Consistency, DenseIndex, Settings
 from trivec.milvus.table import MOST_ROWS, Table
-from trivec.model import M3Model, encode_without_warning
-from trivec.search import grouping, hybrid
-from trivec.search.fusion import RRF, Weighted, own_ranker
+from trivec.milvus.table_tokens import TokensAsked
+from trivec.model import M3Model
+from trivec.search import grouping, hybrid, multi
+from trivec.search.fusion import RRF, FusionWeights, Weighted, own_ranker
 from trivec.search.hits import Hit
-from trivec.search.modes import Mode
+from trivec.search.modes import Mode, Rerank
 from trivec.support.arguments import whole_number
 from trivec.support.caller import level_of_the_caller
-from trivec.vectors.embeddings import FloatArray, asked_for
+from trivec.vectors.embeddings import M3Embeddings, asked_for
+from trivec.vectors.token_forms import TokenForm
+
+if TYPE_CHECKING:
+    from trivec.model.m3_reranker import M3Reranker
 
 
 class M3Collection:
@@ -56,12 +62,27 @@ class M3Collection:
             None: for ever.
         reencode: Where the collection's vectors are those of another model, encode its documents again with `model`,
             all of them and before anything else. Their texts are read up to the model's own limit.
+        partition_key: A field of metadata, which every document must have as text ("lang") or as an integer
+            ("tenant:int"): a new collection is partitioned by it, so that filters that name it look at few rows.
+        consistency: How recent what searches see must be: "Strong", "Bounded", "Session" or "Eventually". A new
+            collection is made with it ("Session" if None). Milvus Lite always sees everything.
+        dense_index: `HNSW(m=16, ef_construction=200)`, `IVF_SQ8(nlist=1024)` or `DISKANN()`, for a new collection of a
+            server. None: the one it picks by itself.
+        effort: How much of such an index a search looks at: HNSW's `ef`, IVF's `nprobe`, DISKANN's `search_list`. More
+            finds more and takes longer. None: the server's default.
+        drop_ratio: The share of a query's smallest lexical weights that a server leaves out in sparse searches.
+        token_vectors: How a new collection keeps token vectors, so that searches that rank by them need not encode
+            documents again: "fp16" (2 bytes a number) or "int8" (1 byte, and a scale a vector). None keeps none. What
+            an existing collection keeps is decided, and None takes it. Milvus Lite holds all of it in memory; a server
+            must be 2.6.4 or later.
+        pool: How many of a document's token vectors become one, on average: 1 to 4. What it costs: docs/quality.md.
 
     Raises:
-        MilvusError: Milvus cannot be reached, rejects the token, takes no collection of this name, or the file is open
-            in another process.
-        CollectionMismatchError: A collection of this name exists and cannot hold these vectors, or holds another
-            model's.
+        TypeError, ValueError: An argument is of another type or out of its range.
+        MilvusError: Milvus cannot be reached, rejects the token, takes no collection of this name, keeps no token
+            vectors, or the file is open in another process.
+        CollectionMismatchError: A collection of this name exists and cannot hold these vectors, holds another model's,
+            or keeps token vectors otherwise.
         MissingExtraError: `pymilvus` or, for a file, `milvus-lite` is not installed.
 
     Warns:
@@ -78,19 +99,29 @@ class M3Collection:
         db_name: str = "",
         timeout: float | None = DEFAULT_TIMEOUT,
         reencode: bool = False,
+        partition_key: str | None = None,
+        consistency: Consistency | None = None,
+        dense_index: DenseIndex | None = None,
+        effort: int | None = None,
+        drop_ratio: float = 0.0,
+        token_vectors: TokenForm | None = None,
+        pool: int = 1,
     ) -> None:
         self.name = name
+        self._tokens = TokensAsked.checked(token_vectors, pool)
         self._model: M3Model | None = None
         self._own_model = False
         self._loading = threading.RLock()
         dense_dim = None if model is None else model.dim["dense"]
-        self._table = Table(name, str(uri), token, db_name, values.seconds("timeout", timeout), dense_dim)
-        if model is not None:
-            try:
+        settings = Settings.of(partition_key, consistency, dense_index, effort, drop_ratio)
+        self._table = Table(name, str(uri), token, db_name, values.seconds("timeout", timeout), dense_dim, settings)
+        try:
+            self._tokens.check(self._table)
+            if model is not None:
                 self.use_model(model, reencode=reencode)
-            except BaseException:
-                self.close()
-                raise
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> M3Collection:
         return self
@@ -138,6 +169,16 @@ class M3Collection:
     def recorded_model(self) -> ModelRecord | None:
         """What the collection says of the model its vectors are of; None where it says nothing or does not exist."""
         return table_model.recorded(self._table)
+
+    @property
+    def token_vectors(self) -> TokenForm | None:
+        """How token vectors are kept, "fp16" or "int8"; None where they are not, or before the collection exists."""
+        return None if self._table.tokens is None else self._table.tokens.form
+
+    @property
+    def pool(self) -> int:
+        """By what factor the token vectors that are kept are pooled; 1: not at all."""
+        return 1 if self._table.tokens is None else self._table.tokens.pool
 
     @property
     def exists(self) -> bool:
@@ -279,10 +320,12 @@ class M3Collection:
         offset: int = ...,
         filter: str = ...,
         ranker: RRF | Weighted | None = ...,
-        rerank: Literal["colbert"] | None = ...,
+        rerank: Rerank | None = ...,
+        reranker: M3Reranker | None = ...,
         candidates: int | None = ...,
         matched_words: bool = ...,
         group: Literal["document"] | None = ...,
+        weights: FusionWeights | None = ...,
     ) -> list[Hit]: ...
 
     @overload
@@ -295,10 +338,12 @@ class M3Collection:
         offset: int = ...,
         filter: str = ...,
         ranker: RRF | Weighted | None = ...,
-        rerank: Literal["colbert"] | None = ...,
+        rerank: Rerank | None = ...,
+        reranker: M3Reranker | None = ...,
         candidates: int | None = ...,
         matched_words: bool = ...,
         group: Literal["document"] | None = ...,
+        weights: FusionWeights | None = ...,
     ) -> list[list[Hit]]: ...
 
     def search(
@@ -310,10 +355,12 @@ class M3Collection:
         offset: int = 0,
         filter: str = "",
         ranker: RRF | Weighted | None = None,
-        rerank: Literal["colbert"] | None = None,
+        rerank: Rerank | None = None,
+        reranker: M3Reranker | None = None,
         candidates: int | None = None,
         matched_words: bool = False,
         group: Literal["document"] | None = None,
+        weights: FusionWeights | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """Find the documents nearest to each query.
 
@@ -321,18 +368,25 @@ class M3Collection:
 
         Args:
             queries: One query, or several.
-            mode: "dense", "sparse" or "hybrid": both, fused by `ranker`.
+            mode: "dense", "sparse", "hybrid" (both, fused by `ranker`), "multi" (MaxSim of token vectors) or "all" (the
+                mean of all three scores, weighted by the model's fusion weights). The last two rank what a server's
+                index of token vectors brings, on Milvus Lite every document where that takes about a second at most,
+                and else the candidates of dense and sparse search.
             limit: Hits for each query, at most.
             offset: Hits to leave out before them, best first: 10 with a `limit` of 10 gives the second page.
             filter: A Milvus filter expression, passed on unchanged: `year > 2000 and lang == "en"`.
             ranker: `RRF(k=60)` or `Weighted(dense=0.4, sparse=0.2)`, for hybrid searches. None: weighted by the model's
                 own fusion weights if its config has any, else RRF.
-            rerank: "colbert" encodes the best candidates again and orders them by MaxSim of their token vectors.
-            candidates: Rows that each of the two searches brings to a hybrid one, and that are reranked; at least
+            rerank: "colbert" orders the best candidates by MaxSim of their token vectors: those that are stored, else
+                the candidates are encoded again. "cross-encoder" has `reranker` read each together with the query,
+                which is slower and better.
+            reranker: For `rerank="cross-encoder"`. It reads as much of a document as its own `max_length` allows.
+            candidates: Rows that each search brings to one that joins several, and that are reranked; at least
                 `offset + limit`, of which None takes three times as many. Never more than the 16,384 that Milvus gives.
             matched_words: Fill `Hit.matched_words`, in whatever mode; needs the model's sparse head.
             group: "document" gives, of a collection that was indexed in chunks, documents, by their best chunk: `limit`
                 and `offset` count documents then, and more candidates are looked at until there are as many.
+            weights: Of dense, sparse and token-vector score in "all". None: the model's fusion weights, or 1 each.
 
         Returns:
             The hits of the one query, or a list of them for each query in order; best first.
@@ -350,6 +404,7 @@ class M3Collection:
         offset = whole_number("offset", offset, 0)
         candidates = None if candidates is None else whole_number("candidates", candidates, 1)
         depth = hybrid.depth(mode, limit, offset, ranker, rerank, candidates, MOST_ROWS)
+        hybrid.check_reranker(rerank, reranker)
         grouping.check(group)
         if not isinstance(filter, str):
             raise TypeError(f"filter is {filter!r:.60} ({type(filter).__name__}): it must be a Milvus filter, a str")
@@ -358,27 +413,33 @@ class M3Collection:
             if isinstance(text, str) and rows.is_blank(text):
                 name = "the query" if isinstance(queries, str) else f"queries[{position}]"
                 raise ValueError(f"{name} is empty: it would find whatever is shortest")
+        weights = multi.checked(weights, mode)
         self.require()
         if not texts:
             return []
+        by_tokens = mode in ("multi", "all")
         encoded = self.model.encode(
             texts,
             return_dense=mode != "sparse",
-            return_sparse=mode != "dense" or matched_words,
-            return_colbert_vecs=rerank is not None,
+            # By lexical weights "multi" only looks for candidates.
+            return_sparse=matched_words or (self.model.has_sparse if mode == "multi" else mode != "dense"),
+            return_colbert_vecs=rerank == "colbert" or by_tokens,
             show_progress=False,
         )
         ranker = ranker or own_ranker(self.model.own_fusion_weights)
+        weights = weights or self.model.fusion_weights
 
         def rankings(depth: int) -> list[list[Hit]]:
             nearest = partial(self._table.nearest, depth=depth, filter=filter)
+            if by_tokens:
+                return late_interaction.search(mode, self._table, self.model, encoded, nearest, depth, filter, weights)
             return hybrid.found(mode, encoded, ranker, nearest, self._table.fetch)
 
         found = grouping.deepened(rankings, depth, offset + limit, MOST_ROWS) if group else rankings(depth)
         if filter and not any(found):
             self._warn_of_unknown_names(filter)
         if rerank is not None:
-            found = hybrid.reranked(asked_for(encoded.colbert_vecs), found, self._token_vectors)
+            found = self._reranked(texts, encoded, found, reranker)
         found = [grouping.by_document(ranking) for ranking in found] if group else found
         hits = [ranking[offset : offset + limit] for ranking in found]
         if matched_words:
@@ -386,19 +447,22 @@ class M3Collection:
             hits = hybrid.with_matched_words(texts, encoded, hits, self._table.fetch, spans)
         return hits[0] if isinstance(queries, str) else hits
 
-    def _token_vectors(self, texts: list[str]) -> list[FloatArray]:
-        # Of documents that are longer than the model reads, `add` has warned.
-        encoded = encode_without_warning(
-            self.model, texts, return_dense=False, return_sparse=False, return_colbert_vecs=True, show_progress=False
-        )
-        return asked_for(encoded.colbert_vecs)
+    def _reranked(
+        self, queries: list[str], encoded: M3Embeddings, found: list[list[Hit]], reranker: M3Reranker | None
+    ) -> list[list[Hit]]:
+        if reranker is not None:
+            return hybrid.reranked_together(queries, found, reranker.relevance)
+        vectors = partial(late_interaction.token_vectors, self._table, self.model)
+        return hybrid.reranked(asked_for(encoded.colbert_vecs), found, vectors)
 
     def _make(self) -> None:
         """Make the collection unless it is there."""
         if not self.exists:
             model = self.model
-            self._table.create(model.dim["dense"], ModelRecord.of(model).properties())
+            properties = ModelRecord.of(model).properties()
+            self._table.create(model.dim["dense"], properties, self._tokens.field(model))
             self.use_model(model)  # somebody else may have made it meanwhile, for another model
+            self._tokens.check(self._table)
 
     def _warn_of_unknown_names(self, filter: str) -> None:
         unknown, there = self._table.unknown_names(filter)

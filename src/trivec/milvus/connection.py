@@ -89,6 +89,7 @@ class Connection:
     ) -> None:
         self.place = without_credentials(uri)
         self._lite_path = str(Path(uri).absolute()) if is_lite(uri) else None
+        self._db_name = db_name
         self._timeout = None if self._lite_path is not None else timeout
         self._closed = False
         self._process = os.getpid()
@@ -140,6 +141,13 @@ class Connection:
         if _is_lost(error):
             return f"no Milvus server answers at {self.place}: start it, check the URI, or use a file such as milvus.db"
         return f"cannot connect to Milvus at {self.place}: {_one_line(error)}"
+
+    def lite_collection(self, name: str) -> Any:
+        """Return Milvus Lite's own object for a collection, where trivec opened the file; None of a server."""
+        self._check_process(f"{self.place}: cannot read")
+        if self._lite_path is None or self._db_name:
+            return None
+        return lite_server.collection(self._lite_path, name)
 
     def call(self, doing: str, request: Callable[[Any], T], *, patience: float | None = None) -> T:
         """Return what a request gives that may be made twice, asking again while the server is lost.

@@ -5,7 +5,7 @@ Also said, and removed if asked for: documents that were stored from the same fi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -35,6 +35,7 @@ class Indexed:
         removed: Chunks deleted, as their document has become shorter or, with `sync`, is gone.
         blank: Documents left out, as their text is empty or blank.
         gone: Documents stored from the same sources that are no longer there; deleted with `sync`, else findable.
+        kept: How many of these are still stored.
     """
 
     documents: int
@@ -43,6 +44,7 @@ class Indexed:
     removed: int
     blank: int = 0
     gone: int = 0
+    kept: int = 0
 
 
 def index_documents(
@@ -55,6 +57,7 @@ def index_documents(
     skip_unchanged: bool = False,
     read_from: Iterable[str | Path] = (),
     sync: bool = False,
+    confirm: Callable[[Mapping[str, Sequence[str]]], bool] | None = None,
     show_progress: bool = True,
 ) -> Indexed:
     """Cut documents into chunks and store these; run again, it replaces them.
@@ -72,6 +75,8 @@ def index_documents(
         read_from: The files and folders that `documents` holds all documents of; what is stored from these (its
             metadata "path" says so) and not among them is counted as gone.
         sync: Delete what is gone.
+        confirm: Called, with `sync`, before anything that is gone is deleted, with the ids of its chunks by the id of
+            each document; what it returns says whether they are. None: they are.
         show_progress: Show a progress bar when it takes long.
 
     Returns:
@@ -117,10 +122,12 @@ def index_documents(
     while group := dict(islice(ends, _DOCUMENTS_PER_LOOK)):
         removed += _remove_leftovers(collection, group)
     gone = sources.left_over(collection._table, read_from, last_chunks, paths) if read_from else {}
-    if sync:
+    kept = len(gone)
+    if sync and gone and (confirm is None or confirm(gone)):
         collection.delete(identifier for chunks_of_one in gone.values() for identifier in chunks_of_one)
         removed += sum(map(len, gone.values()))
-    return Indexed(seen, added.written, added.unchanged, removed, blank, len(gone))
+        kept = 0
+    return Indexed(seen, added.written, added.unchanged, removed, blank, len(gone), kept)
 
 
 def delete_documents(collection: M3Collection, ids: str | int | Iterable[str | int]) -> tuple[int, list[str]]:

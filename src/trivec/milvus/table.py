@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from trivec.errors import CollectionMismatchError, MilvusError
-from trivec.milvus import filters, rows, schema, values
+from trivec.milvus import filters, rows, schema, token_field, values
 from trivec.milvus.connection import Connection, is_lite, without_credentials
+from trivec.milvus.settings import Settings
+from trivec.milvus.token_field import TokenField
 from trivec.search.hits import Hit
 from trivec.support.forks import ForkSafeLock
 
@@ -36,12 +38,18 @@ MOST_ROWS = 16_384
 
 # Queries in one request, and ids in one look-up: both bound the size of the answer.
 _QUERIES_PER_REQUEST = 100
+# Rows of which token vectors are looked up at once, and bytes of token vectors in one request to write: a server takes
+# 64 MiB of either.
+_TOKEN_ROWS_PER_REQUEST = 16
+_TOKEN_BYTES_PER_REQUEST = 24 * 2**20
 # Rows of a listing that come at once.
 _ROWS_PER_PAGE = 1000
 # Seconds between two looks at whether a server has loaded a collection.
 _LOADING_PAUSE = 0.1
 # Seconds a server may take to write what it holds in memory; it puts off flushes that follow each other closely.
 _FLUSH_PATIENCE = 600.0
+# What a score is called that a field's search gives.
+_SCORES = {"dense": "dense_score", "sparse": "sparse_score", token_field.PATH: "colbert_score"}
 # Rows whose metadata are looked at to say which names there are.
 _ROWS_FOR_NAMES = 100
 
@@ -56,6 +64,7 @@ class Table:
         db_name: The server's database.
         timeout: As in `Connection`.
         dense_dim: The size of dense vectors that an existing collection must have; None: any.
+        settings: How it is made and searched.
 
     Attributes:
         description: What Milvus says of it; None where it does not exist.
@@ -66,9 +75,19 @@ class Table:
     """
 
     def __init__(
-        self, name: str, uri: str, token: str, db_name: str, timeout: float | None, dense_dim: int | None = None
+        self,
+        name: str,
+        uri: str,
+        token: str,
+        db_name: str,
+        timeout: float | None,
+        dense_dim: int | None = None,
+        settings: Settings | None = None,
     ) -> None:
         self.name = name
+        self._settings = settings or Settings()
+        if is_lite(uri):
+            self._settings.check_for_lite()
         self.place = without_credentials(uri)
         self.description: schema.Description | None = None
         self._uri = uri
@@ -102,24 +121,55 @@ class Table:
         if not self._call("open", lambda client: client.has_collection(self.name)):
             self._check_name()
             return
-        self._refuse(self._call("open", lambda client: schema.differences(client, self.name, dense_dim)))
+        self._refuse(
+            self._call("open", lambda client: schema.differences(client, self.name, dense_dim, self._settings))
+        )
         self._load()
 
-    def create(self, dense_dim: int, properties: Mapping[str, str]) -> None:
-        """Make the collection unless it is there."""
+    def create(
+        self,
+        dense_dim: int,
+        properties: Mapping[str, str],
+        tokens: Callable[[str | None], TokenField] | None = None,
+    ) -> None:
+        """Make the collection unless it is there.
+
+        Args:
+            dense_dim: Size of its dense vectors.
+            properties: What else it says of itself.
+            tokens: Gives the field for token vectors, from the server's version (Milvus Lite: None); None: no field.
+        """
         with _creation.own():
             if self._connection is None:
                 self._connection = self._connect()
             if self.description is None:
                 self._open(dense_dim)  # another thread or process may have made it in the meantime
             if self.description is None:
+                field = None if tokens is None else tokens(self._server_version())
+                said = {**properties, **({} if field is None else field.properties())}
                 try:
-                    self._call("create", lambda client: schema.create(client, self.name, dense_dim, properties))
+                    self._call(
+                        "create",
+                        lambda client: schema.create(client, self.name, dense_dim, said, field, self._settings),
+                    )
                     self._load()
                 except MilvusError:
                     self._open(dense_dim)  # another process may have made it since
                     if self.description is None:
                         raise
+
+    def _server_version(self) -> str | None:
+        return None if self._lite else str(self._call("ask its version", methodcaller("get_server_version")))
+
+    @property
+    def is_lite(self) -> bool:
+        """Whether it lies in a Milvus Lite file."""
+        return self._lite
+
+    @property
+    def tokens(self) -> TokenField | None:
+        """How token vectors are kept; None where they are not."""
+        return None if self.description is None else self.description.tokens
 
     def check_fits(self, dense_dim: int) -> None:
         """Make sure that dense vectors of this size fit the collection, if there is one.
@@ -160,7 +210,8 @@ class Table:
                 keys = {row["id"]: row.keys() for row in new}
                 stored = self.fetch(keys, ["$meta"])
                 self.delete(each for each, row in stored.items() if not rows.metadata(row).keys() <= keys[each])
-            self._call("add documents", lambda client: client.upsert(self.name, list(new)))
+            for part in [list(new)] if self.tokens is None else _parts(new):
+                self._call("add documents", methodcaller("upsert", self.name, part))
 
     def delete(self, ids: Iterable[str]) -> None:
         """Delete the rows with these ids."""
@@ -186,12 +237,34 @@ class Table:
                 "query",
                 self.name,
                 filter=rows.id_filter(group),
-                output_fields=list(fields),
+                output_fields=self._declared_too(fields),
                 consistency_level="Strong",
             )
             got = self._call("look up ids", looking)
             found |= {entity["id"]: entity for entity in got}
         return found
+
+    def stored_tokens(self, ids: Sequence[str]) -> dict[str, Any]:
+        """Return what the rows with these ids hold in the field for token vectors, and their text: as `fetch` does."""
+        if (lite := self._lite_collection()) is not None:
+            known = [each for each in ids if values.can_be_asked_for(each)]
+            return {row["id"]: row for row in lite.get(known, output_fields=["id", "text", token_field.NAME])}
+        found: dict[str, Row] = {}
+        for group in batches(ids, _TOKEN_ROWS_PER_REQUEST):
+            found |= self.fetch(group, ["text", token_field.NAME])
+        return found
+
+    def every_stored_token(self, filter: str) -> Iterable[Row]:
+        """Return id, text and token vectors of every row, or of those that a filter leaves."""
+        fields = ["id", "text", token_field.NAME]
+        if (lite := self._lite_collection()) is not None:
+            doing = f"search with the filter {filter!r}" if filter else "search"
+            return self._call(doing, lambda _client: lite.query(expr=filter or None, output_fields=fields))
+        return self.listed(fields, filter)
+
+    def _lite_collection(self) -> Any:
+        """Return Milvus Lite's own object for the collection, which reads large rows ten times as fast; None: ask."""
+        return None if self._connection is None else self._connection.lite_collection(self.name)
 
     def listed(self, fields: Sequence[str], filter: str = "") -> Iterator[Row]:
         """Yield the given fields of every row, or of those that a filter leaves."""
@@ -210,21 +283,34 @@ class Table:
             pages.close()
 
     def nearest(self, field: str, vectors: Sequence[Any], depth: int, filter: str) -> list[list[Hit]]:
-        """Return the rows nearest to each vector; their score is also their `dense_score` or `sparse_score`."""
+        """Return the rows nearest to each vector, or of a server's token vectors to each list of them.
+
+        Their score is also their `dense_score`, `sparse_score` or `colbert_score`, the last one MaxSim divided by the
+        number of the query's vectors.
+        """
         found: list[list[Hit]] = []
+        metric = schema.METRIC
+        if field == token_field.PATH and self.tokens is not None:
+            metric = self.tokens.metric
         doing = f"search with the filter {filter!r}" if filter else "search"
+        index_type = "" if self.description is None else self.description.dense_index
+        params = self._settings.search_parameters(field, index_type)
+        level = {} if self._settings.consistency is None else {"consistency_level": self._settings.consistency}
         for group in batches(vectors, _QUERIES_PER_REQUEST):
             searching = methodcaller(
                 "search",
                 self.name,
                 data=group,
                 anns_field=field,
-                search_params={"metric_type": schema.METRIC},
+                search_params={"metric_type": metric, **({"params": params} if params else {})},
                 limit=depth,
                 filter=filter,
-                output_fields=["text", "$meta"],
+                output_fields=self._declared_too(["text", "$meta"]),
+                **level,
             )
-            found += [[_hit(row, field) for row in ranking] for ranking in self._call(doing, searching)]
+            shares = [len(vector) if field == token_field.PATH else 1 for vector in group]
+            answer = zip(self._call(doing, searching), shares, strict=True)
+            found += [[_hit(row, field, share) for row in ranking] for ranking, share in answer]
         return found
 
     def unknown_names(self, filter: str) -> tuple[list[str], list[str]]:
@@ -235,7 +321,9 @@ class Table:
             return [], []
         some = self._call(
             "look at metadata",
-            lambda client: client.query(self.name, filter="", output_fields=["$meta"], limit=_ROWS_FOR_NAMES),
+            lambda client: client.query(
+                self.name, filter="", output_fields=self._declared_too(["$meta"]), limit=_ROWS_FOR_NAMES
+            ),
         )
         there = sorted({name for entity in some for name in rows.metadata(entity)})
         unknown = []
@@ -259,10 +347,17 @@ class Table:
         )
 
     def _load(self) -> None:
-        self._call("load", lambda client: schema.load(client, self.name, lite=is_lite(self._uri)))
+        self._call(
+            "load", lambda client: schema.load(client, self.name, lite=is_lite(self._uri), settings=self._settings)
+        )
         while not self._call("load", lambda client: schema.is_loaded(client, self.name)):
             time.sleep(_LOADING_PAUSE)
         self.description = self._call("open", lambda client: schema.describe(client, self.name))
+
+    def _declared_too(self, fields: Sequence[str]) -> list[str]:
+        """Return fields to ask for: with all metadata, the one that is a field of its own, as the partition key."""
+        key = None if self.description is None else self.description.partition_key
+        return [*fields, key.name] if key is not None and "$meta" in fields else list(fields)
 
     def _check_name(self) -> None:
         if problem := schema.name_problem(self.name):
@@ -281,10 +376,25 @@ class Table:
         return self._connection.call(doing, request, patience=patience)
 
 
-def _hit(row: Row, field: str) -> Hit:
-    entity, score = row["entity"], float(row["distance"])
-    scores = (score, None) if field == "dense" else (None, score)
-    return Hit(row["id"], entity["text"], score, rows.metadata(entity), *scores)
+def _hit(row: Row, field: str, share: int) -> Hit:
+    entity, score = row["entity"], float(row["distance"]) / share
+    scores: dict[str, Any] = {_SCORES[field]: score}
+    return Hit(row["id"], entity["text"], score, rows.metadata(entity), **scores)
+
+
+def _parts(new: Sequence[Row]) -> Iterator[list[Row]]:
+    """Yield rows in lists whose token vectors fit into a request."""
+    part: list[Row] = []
+    size = 0
+    for row in new:
+        own = token_field.stored_bytes(row[token_field.NAME])
+        if part and size + own > _TOKEN_BYTES_PER_REQUEST:
+            yield part
+            part, size = [], 0
+        part.append(row)
+        size += own
+    if part:
+        yield part
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from contextlib import aclosing
 
 from trivec.encoding import EncodingSettings
-from trivec.model.calls import EncodeCall, ScoreCall, ask, joined_scores
+from trivec.model.calls import EncodeCall, RerankCall, ScoreCall, ask, joined_scores
 from trivec.model.http_connection import AsyncConnection
 from trivec.model.in_order import in_order
 from trivec.model.m3_model import M3Model
@@ -35,6 +35,13 @@ class OnServer:
         call, gathering = ScoreCall(settings), self._model.gathering(settings)
         async with aclosing(in_order(pairs, gathering, lambda window: ask(self._connection, call, window))) as answers:
             return joined_scores([answer async for answer in answers])
+
+    async def relevance(self, query: str, documents: Iterable[str], mode: str) -> list[float]:
+        """As `RemoteModel.relevance`; awaits."""
+        call, gathering = RerankCall(query, mode), self._model.gathering_documents()
+        asked = in_order(documents, gathering, lambda window: ask(self._connection, call, window))
+        async with aclosing(asked) as answers:
+            return [score async for scores in answers for score in scores]
 
     async def close(self) -> None:
         """Close the connections."""

@@ -1,10 +1,11 @@
-"""The two calls of which a server computes something: what is sent, and what the answer means."""
+"""The calls of which a server computes something: what is sent, and what the answer means."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar
 
+from trivec.checkpoint.tokenizer import without_lone_surrogates
 from trivec.encoding import EncodingSettings
 from trivec.model import wire
 from trivec.model.http_connection import AsyncConnection
@@ -62,6 +63,23 @@ class ScoreCall:
     def read(self, answer: Any, count: int) -> tuple[PairScores, int]:
         """Read the scores of so many pairs, and how many texts were cut."""
         return wire.read_scores(answer, count)
+
+
+class RerankCall:
+    """Asks how well documents answer a query, which is read once a request."""
+
+    path = "/rerank"
+
+    def __init__(self, query: str, mode: str) -> None:
+        self._fields = {"query": without_lone_surrogates(query), "mode": mode}
+
+    def body(self, elements: list[bytes]) -> bytes:
+        """Return a request for the scores of documents."""
+        return wire.body("texts", elements, self._fields)
+
+    def read(self, answer: Any, count: int) -> list[float]:
+        """Read the scores of so many documents, in the order of these."""
+        return wire.read_ranking(answer, count)
 
 
 async def ask(connection: AsyncConnection, call: Call[T], elements: list[bytes]) -> T:

@@ -6,15 +6,14 @@ otherwise, as a server does the work, is methods of their own here.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence, Sized
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from trivec.checkpoint import Checkpoint, M3Config, open_checkpoint
+from trivec.checkpoint import M3Config
 from trivec.checkpoint.fingerprint import model_fingerprint
-from trivec.checkpoint.tokenizer import M3Tokenizer
 from trivec.encoding import (
     EncodingSettings,
     empty_embeddings,
@@ -24,12 +23,11 @@ from trivec.encoding import (
     warn_of_truncation,
 )
 from trivec.engines import Engine, Heads
-from trivec.engines.precisions import PRECISION_CHOICES
-from trivec.engines.selection import choose_engine, load_engine
-from trivec.errors import MissingHeadError, TrivecError
+from trivec.errors import CheckpointError, MissingHeadError, TrivecError
+from trivec.model.opening import Opened, check_name, open_model
 from trivec.support.addresses import is_url
 from trivec.support.arguments import checked_pairs, checked_texts, checked_weights, switch, whole_number
-from trivec.support.forks import PerProcess, no_fork_meanwhile, refuse_in_child
+from trivec.support.forks import PerProcess
 from trivec.support.handles import LoadArguments, loaded_again
 from trivec.vectors.embeddings import FloatArray, M3Embedding, M3Embeddings, asked_for
 from trivec.vectors.scoring import PairScores, colbert_score, dense_score, in_five_modes, lexical_score, pair_scores
@@ -64,16 +62,14 @@ class M3Model:
 
     _scheduler: Scheduler | None = None
 
-    def __init__(
-        self, checkpoint: Checkpoint, tokenizer: M3Tokenizer, arguments: LoadArguments, on_torch: bool
-    ) -> None:
-        self.name = str(arguments.name_or_path)
-        self.tokenizer = tokenizer
-        self.max_length = arguments.max_length or checkpoint.config.max_length
-        self.checkpoint = checkpoint
+    def __init__(self, opened: Opened) -> None:
+        self.name = str(opened.arguments.name_or_path)
+        self.tokenizer = opened.tokenizer
+        self.max_length = opened.arguments.max_length or opened.checkpoint.config.max_length
+        self.checkpoint = opened.checkpoint
         self.closed = False
-        self._arguments = arguments
-        self._on_torch = on_torch
+        self._arguments = opened.arguments
+        self._opened = opened
         engine = self._load_engine()
         self.precision = engine.precision
         # An engine whose threads come back in a child by themselves says so: its weights are then shared.
@@ -82,12 +78,7 @@ class M3Model:
     def _load_engine(self) -> Engine:
         if self.closed:
             raise TrivecError("the model is closed: load it again")
-        if self._on_torch:
-            refuse_in_child("torch")
-        asked = self._arguments
-        with no_fork_meanwhile():
-            options = (asked.engine, asked.device, asked.precision, asked.num_threads, asked.use_cache)
-            return load_engine(self.checkpoint, self.tokenizer, *options)
+        return self._opened.load_engine()
 
     @property
     def _engine(self) -> Engine:
@@ -141,29 +132,24 @@ class M3Model:
             MissingExtraError: A GPU or `engine="torch"` is asked for, and torch is not installed.
             ValueError: An argument is out of its range.
         """
-        if not isinstance(name_or_path, (str, os.PathLike)) or not os.fspath(name_or_path):
-            raise TypeError(f"model name {name_or_path!r:.60} must be a folder, a hub id or a URL")
+        check_name(name_or_path)
         loading = (device, engine, precision, max_length, cache_dir, revision, local_files_only, num_threads, use_cache)
+        arguments = LoadArguments(name_or_path, *loading, api_key)
         if is_url(name_or_path):
             from trivec.model.remote import RemoteModel
 
-            return RemoteModel(LoadArguments(name_or_path, *loading, api_key))
-        if api_key is not None:
-            raise ValueError(f"api_key is for the URL of a server, which {str(name_or_path)!r:.60} is not")
-        if precision not in PRECISION_CHOICES:
-            raise ValueError(f"precision={precision!r} is not one of {', '.join(map(repr, PRECISION_CHOICES))}")
-        if num_threads is not None:
-            num_threads = whole_number("num_threads", num_threads)
-        use_cache = switch("use_cache", use_cache)
-        local_files_only = switch("local_files_only", local_files_only)
-        kind, _ = choose_engine(engine, device)  # before anything is downloaded
-        checkpoint = open_checkpoint(name_or_path, cache_dir, revision, local_files_only)
-        tokenizer = M3Tokenizer(checkpoint.tokenizer_file)
-        tokenizer.check_fits(checkpoint.config.vocab_size, checkpoint.config.pad_token_id)
+            return RemoteModel(arguments)
+        opened = open_model(arguments)
+        if opened.checkpoint.is_cross_encoder:
+            raise CheckpointError(
+                f"{opened.checkpoint.folder} is a cross-encoder, which scores pairs of texts and gives no vectors: "
+                "load it with trivec.M3Reranker.load, or as --reranker"
+            )
         if max_length is not None:
-            max_length = within_limit("max_length", max_length, checkpoint.config.max_length)
-        asked = (name_or_path, device, engine, precision, max_length, cache_dir, revision, local_files_only)
-        return cls(checkpoint, tokenizer, LoadArguments(*asked, num_threads, use_cache), on_torch=kind == "torch")
+            limit = opened.checkpoint.config.max_length
+            checked = replace(opened.arguments, max_length=within_limit("max_length", max_length, limit))
+            opened = replace(opened, arguments=checked)
+        return cls(opened)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return loaded_again, (
@@ -507,7 +493,8 @@ class M3Model:
             switch("return_sparse", return_sparse),
             switch("return_colbert_vecs", return_colbert_vecs),
             switch("normalize", normalize),
-            None if mcls is None else whole_number("mcls", mcls),
+            # Beyond any text's length there is no more <s>, however large the number.
+            None if mcls is None else min(whole_number("mcls", mcls), self.config.max_length),
         )
         if max_batch_tokens is not None:
             max_batch_tokens = whole_number("max_batch_tokens", max_batch_tokens)

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 
 from trivec.encoding import EncodingSettings
 from trivec.errors import TrivecError
-from trivec.model.calls import Call, EncodeCall, ScoreCall, ask, joined_scores
+from trivec.model.calls import Call, EncodeCall, RerankCall, ScoreCall, ask, joined_scores
 from trivec.model.http_connection import PATIENCE_AT_FIRST, AsyncConnection, Connection, Endpoint
 from trivec.model.in_order import AT_ONCE
 from trivec.model.loop_thread import Begun, LoopThread
@@ -42,6 +42,18 @@ _SERVERS_OWN: dict[str, Any] = {
 }
 
 
+def refuse_servers_own(arguments: LoadArguments) -> None:
+    """Make sure that nothing is asked for that the server decides.
+
+    Raises:
+        ValueError: Something is.
+    """
+    for name, default in _SERVERS_OWN.items():
+        if (given := getattr(arguments, name)) != default:
+            given = ",".join(map(str, given)) if isinstance(given, (list, tuple)) else given
+            raise ValueError(f"{name}={given!r:.60} cannot be given with a URL: the server decides")
+
+
 class RemoteModel(M3Model):
     """What `M3Model.load` returns for a URL.
 
@@ -60,10 +72,7 @@ class RemoteModel(M3Model):
             ValueError: The URL cannot be one, or an argument is given that the server decides.
             ServerError: The server cannot be reached, or refuses the key.
         """
-        for name, default in _SERVERS_OWN.items():
-            if (given := getattr(arguments, name)) != default:
-                given = ",".join(map(str, given)) if isinstance(given, (list, tuple)) else given
-                raise ValueError(f"{name}={given!r:.60} cannot be given with a URL: the server decides")
+        refuse_servers_own(arguments)
         self.endpoint = Endpoint.of(str(arguments.name_or_path), arguments.api_key)
         self.name = url = self.endpoint.url
         self.closed = False
@@ -162,6 +171,15 @@ class RemoteModel(M3Model):
         with closing(self._answers(ScoreCall(settings), requests)) as answers:
             return joined_scores(answers)
 
+    def relevance(self, query: str, documents: Iterable[str], mode: str) -> list[float]:
+        """Return how well each document answers a query, by a mode of `POST /rerank`; nothing but scores comes back."""
+        with closing(self._answers(RerankCall(query, mode), self.gathering_documents().requests(documents))) as answers:
+            return [score for scores in answers for score in scores]
+
+    def gathering_documents(self) -> Gathering:
+        """Return what gathers documents that are ranked into requests."""
+        return Gathering(self.served, self.name, self.max_length, token_vectors=False)
+
     def gathering(self, settings: EncodingSettings) -> Gathering:
         """Return what gathers texts or pairs into requests."""
         return Gathering(self.served, self.name, settings.max_length, settings.heads.colbert)
@@ -178,13 +196,16 @@ class RemoteModel(M3Model):
         under_way: deque[Begun[T]] = deque()
         failure = None
         with LoopThread(at_end=connection.close) as loop:
-            while elements:
-                under_way.append(loop.begin(partial(ask, connection, call, elements)))
+            while True:
+                if elements:
+                    under_way.append(loop.begin(partial(ask, connection, call, elements)))
+                if last:
+                    break
                 if len(under_way) == AT_ONCE:
                     yield under_way.popleft().result()
                     loop.refuse_in_child()
                 try:
-                    elements, _ = next(requests, ([], True))
+                    elements, last = next(requests)
                 except Exception as error:  # the caller's iterable may raise anything: what came before is answered
                     failure = error
                     break

@@ -67,6 +67,23 @@ def read_embeddings(answer: Any, texts: int, settings: EncodingSettings, dim: Ma
     return vectors
 
 
+def read_ranking(answer: Any, documents: int) -> list[float]:
+    """Read the scores that `POST /rerank` was answered with, in the order of the documents.
+
+    Args:
+        answer: The answer.
+        documents: How many were sent.
+
+    Raises:
+        ServerError: The answer is not what was asked for.
+    """
+    try:
+        scores = {int(one["index"]): float(one["score"]) for one in answer}
+        return [scores[i] for i in range(documents)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ServerError(f"the server's ranking is not what was asked for ({type(error).__name__})") from None
+
+
 def read_scores(answer: Any, pairs: int) -> tuple[PairScores, int]:
     """Return the scores that `POST /score` was answered with, and how many of the texts were cut.
 

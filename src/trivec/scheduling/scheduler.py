@@ -206,7 +206,7 @@ class Scheduler:
         try:
             texts = [text for window in windows for text in window]
             tokenized = tokenize_window(texts, self._tokenizer, *requests[0].length)
-        except TrivecError as error:
+        except Exception as error:  # whatever a text has the tokenizer do, it is its sender's
             if len(requests) == 1:
                 requests[0].windows.clear()
                 resolve(requests[0].answer, error)

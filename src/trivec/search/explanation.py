@@ -81,6 +81,11 @@ class Explanation:
             "truncated": self.truncated,
         }
 
+    def _repr_html_(self) -> str:
+        from trivec.search.explanation_html import still_picture
+
+        return still_picture(self)
+
     def __repr__(self) -> str:
         scores = ", ".join(f"{mode} {score:.4f}" for mode, score in self.scores.items())
         return f"<Explanation of {self.query!r:.40} and {self.text!r:.40}: {scores}>"

@@ -15,7 +15,7 @@ class Hit:
         id: The document's id.
         text: Its text.
         score: What the hits are ordered by, higher is better: the dense or the sparse score, the fused score of a
-            hybrid search, or with `rerank="colbert"` the late-interaction score.
+            hybrid search, or with `rerank` the late-interaction or cross-encoder score.
         metadata: The document's metadata.
         dense_score: Inner product of the dense vectors; None in a sparse search.
         sparse_score: Sum of products of the weights of shared tokens; None in a dense search.
@@ -24,6 +24,7 @@ class Hit:
             part), and what each adds to the sparse score, best first; None without `matched_words=True`.
         chunks: With `group="document"`, the chunks of the document that were found, best first; the first one's text
             and scores are the hit's own. None otherwise.
+        cross_encoder_score: The reranker's, between 0 and 1; None without `rerank="cross-encoder"`.
     """
 
     id: str
@@ -35,3 +36,23 @@ class Hit:
     colbert_score: float | None = None
     matched_words: tuple[tuple[str, float], ...] | None = None
     chunks: tuple[Hit, ...] | None = None
+    cross_encoder_score: float | None = None
+
+
+@dataclass(frozen=True)
+class RerankResult:
+    """A document that a reranker was given, as pymilvus-model shows it.
+
+    Attributes:
+        text: Its text.
+        score: How well it answers the query; higher is better.
+        index: Its place among the documents that were given, from 0.
+    """
+
+    text: str
+    score: float
+    index: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the three by name."""
+        return {"text": self.text, "score": self.score, "index": self.index}

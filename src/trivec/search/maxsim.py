@@ -6,7 +6,7 @@ paper, arXiv 2402.03216, section 3.2). A matrix product a document serves all it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -59,3 +59,42 @@ class QueryTokens:
         best = (self._vectors[rows] @ document.T).max(axis=1)  # (tokens of all these queries,)
         means: Float32 = (np.add.reduceat(best, ends - lengths) / lengths).astype(np.float32)
         return means
+
+
+def scores_of_all(queries: Sequence[Float32], documents: Iterable[Float32]) -> Float32:
+    """MaxSim of every query with every document, whose token vectors are read once.
+
+    Args:
+        queries: One (tokens, dim) float32 array a query, at least one token each.
+        documents: One (tokens, dim) float32 array a document; those of none score -inf.
+
+    Returns:
+        (queries, documents) float32.
+    """
+    lengths = np.array([len(vectors) for vectors in queries])
+    together = np.concatenate(list(queries))
+    starts = np.cumsum(lengths) - lengths
+    columns = [np.empty((len(queries), 0), np.float32)]
+    for block in _blocks(documents, max(1, _CELLS // max(len(together), together.shape[1]))):
+        sizes = np.array([len(vectors) for vectors in block])
+        found = np.full((len(queries), len(block)), -np.inf, np.float32)
+        if sizes.any():
+            products = together @ np.concatenate(block).T
+            # Documents without vectors are no group of columns.
+            best = np.maximum.reduceat(products, (np.cumsum(sizes) - sizes)[sizes > 0], axis=1)
+            found[:, sizes > 0] = np.add.reduceat(best, starts, axis=0) / lengths[:, None]
+        columns.append(found)
+    return np.concatenate(columns, axis=1)
+
+
+def _blocks(documents: Iterable[Float32], tokens: int) -> Iterator[list[Float32]]:
+    block: list[Float32] = []
+    size = 0
+    for vectors in documents:
+        if block and size + len(vectors) > tokens:
+            yield block
+            block, size = [], 0
+        block.append(vectors)
+        size += len(vectors)
+    if block:
+        yield block

@@ -5,8 +5,14 @@ from __future__ import annotations
 from enum import Enum
 from typing import Literal, get_args
 
-Mode = Literal["dense", "sparse", "hybrid"]
-"""How a collection is searched."""
+Mode = Literal["dense", "sparse", "hybrid", "multi", "all"]
+"""How a collection is searched: "multi" by token vectors, "all" by the weighted mean of all three scores."""
+
+PairMode = Literal["dense", "sparse", "hybrid"]
+"""Those that need no token vectors: how hard negatives are mined."""
+
+Rerank = Literal["colbert", "cross-encoder"]
+"""What orders the best candidates once more: MaxSim of token vectors, or a model that reads query and text together."""
 
 
 class EvaluatedMode(str, Enum):
@@ -17,6 +23,7 @@ class EvaluatedMode(str, Enum):
     multi_vector = "multi-vector"
     dense_sparse = "dense+sparse"
     all = "all"
+    cross_encoder = "cross-encoder"
     bm25_words = "bm25-words"
     bm25_pieces = "bm25-pieces"
 
@@ -24,11 +31,11 @@ class EvaluatedMode(str, Enum):
 EVALUATED_MODES = tuple(mode.value for mode in EvaluatedMode)
 
 
-def check_mode(mode: object) -> None:
+def check_mode(mode: object, modes: object = Mode) -> None:
     """Make sure of a mode of search.
 
     Raises:
-        ValueError: It is not one of `Mode`.
+        ValueError: It is not one of `modes`.
     """
-    if mode not in get_args(Mode):
-        raise ValueError(f"mode is {mode!r:.60}: it must be {', '.join(map(repr, get_args(Mode)))}")
+    if mode not in get_args(modes):
+        raise ValueError(f"mode is {mode!r:.60}: it must be {', '.join(map(repr, get_args(modes)))}")

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from trivec.server import native_routes, openai_routes, openapi, rerank_routes, search_routes, tei_routes
+from trivec.server import native_routes, openai_routes, openapi, page_routes, rerank_routes, search_routes, tei_routes
 from trivec.server.errors import RequestError, error_response, speaks_openai
 from trivec.server.service import Service
 
@@ -22,6 +22,7 @@ Handler = Callable[[Service, Request], Awaitable[Response]]
 ROUTES: dict[str, dict[str, Handler]] = {
     "/encode": {"POST": native_routes.encode},
     "/score": {"POST": native_routes.score},
+    "/explain": {"POST": page_routes.explain},
     "/token_weights": {"POST": native_routes.token_weights},
     "/search": {"POST": search_routes.search},
     "/documents/{id}": {"GET": search_routes.document},
@@ -34,7 +35,8 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/v1/embeddings": {"POST": openai_routes.embeddings},
     "/embeddings": {"POST": openai_routes.embeddings},
     "/v1/models": {"GET": openai_routes.models},
-    "/": {"POST": tei_routes.root},
+    "/": {"GET": page_routes.page, "POST": tei_routes.root},
+    "/page/{id}": {"GET": page_routes.page_file},
     "/embed": {"POST": tei_routes.embed},
     "/embed_sparse": {"POST": tei_routes.embed_sparse},
     "/embed_all": {"POST": tei_routes.embed_all},
@@ -45,9 +47,9 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/v1/rerank": {"POST": rerank_routes.rerank},
     "/v2/rerank": {"POST": rerank_routes.rerank},
 }
-# Whoever watches over the process has no key.
+# Whoever watches over the process has no key; nor has a browser that opens the page, which asks for it.
 _OPEN = ("/health", "/live")
-_DOCUMENT = "/documents/"
+_DOCUMENT, _PAGE = "/documents/", "/page/"
 
 
 class App:
@@ -71,7 +73,8 @@ class App:
             self._service.metrics.failures.labels("Gone").inc()
             return
         except RequestError as error:
-            self._service.metrics.failures.labels(error.kind).inc()
+            if path not in _OPEN:  # a probe that is answered with "not yet" is no failure
+                self._service.metrics.failures.labels(error.kind).inc()
             response = error_response(error, speaks_openai(path) if error.openai is None else error.openai)
         except Exception:
             traceback.print_exc()
@@ -82,23 +85,27 @@ class App:
     async def _answer(self, path: str, request: Request) -> Response:
         self._authorize(path, request)
         pattern = path
-        if path.startswith(_DOCUMENT):
-            pattern = "/documents/{id}"
-            # As it was sent: an id may hold an encoded slash.
-            raw = request.scope.get("raw_path", path.encode()).decode("ascii", "replace")
-            request.scope["path_params"] = {"id": unquote(raw.partition(_DOCUMENT)[2])}
+        for prefix in (_DOCUMENT, _PAGE):
+            if path.startswith(prefix):
+                pattern = prefix + "{id}"
+                # As it was sent: an id may hold an encoded slash.
+                raw = request.scope.get("raw_path", path.encode()).decode("ascii", "replace")
+                request.scope["path_params"] = {"id": unquote(raw.partition(prefix)[2])}
         methods = ROUTES.get(pattern)
         if methods is None:
             raise RequestError("NotFound", f"there is no {path:.200}: see /openapi.json for what there is")
         method = "GET" if request.method == "HEAD" else request.method
         handler = methods.get(method)
         if handler is None:
-            raise RequestError("MethodNotAllowed", f"{path} takes {', '.join(methods)}, not {method}")
+            refused = RequestError("MethodNotAllowed", f"{path} takes {', '.join(methods)}, not {method}")
+            refused.allowed = (*methods, "HEAD") if "GET" in methods else tuple(methods)
+            raise refused
         answered: Callable[[], Awaitable[Response]] = partial(handler, self._service, request)
         return await self._service.counted(pattern, answered()) if method == "POST" else await answered()
 
     def _authorize(self, path: str, request: Request) -> None:
-        if self._authorization is None or path in _OPEN:
+        of_the_page = request.method in ("GET", "HEAD") and (path == "/" or path.startswith(_PAGE))
+        if self._authorization is None or path in _OPEN or of_the_page:
             return
         given = request.headers.get("authorization", "").encode("utf-8", "replace")
         if not hmac.compare_digest(given, self._authorization):

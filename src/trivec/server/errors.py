@@ -59,6 +59,7 @@ class RequestError(Exception):
         self.retry_after = retry_after
         self.status = status or STATUS[kind]
         self.openai: bool | None = None  # the form it is told in, where that is not the path's
+        self.allowed: tuple[str, ...] = ()  # the methods that a path takes, of which this was none
 
 
 def speaks_openai(path: str) -> bool:
@@ -71,6 +72,8 @@ def error_response(error: RequestError, openai: bool) -> Response:
     headers = {"connection": "close"} if error.kind == "Timeout" else {}
     if error.retry_after is not None:
         headers["retry-after"] = str(min(_MOST_SECONDS, max(1, math.ceil(error.retry_after))))
+    if error.allowed:
+        headers["allow"] = ", ".join(error.allowed)
     if error.kind == "Unauthorized":
         headers["www-authenticate"] = "Bearer"
     if error.kind in ("Backend", "Tokenizer"):

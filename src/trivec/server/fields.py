@@ -9,6 +9,9 @@ from trivec.server.errors import RequestError
 
 Body = Mapping[str, Any]
 
+# What every reader of JSON takes for a whole number; also as 12.0, which is how JavaScript and R write some.
+LARGEST_WHOLE = 2**53
+
 
 def wrong(field: str, value: Any, expected: str) -> RequestError:
     """Return the error of a field that is not what it must be."""
@@ -64,7 +67,9 @@ def whole(body: Body, field: str, least: int = 1) -> int | None:
     value = body.get(field)
     if value is None:
         return None
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= LARGEST_WHOLE:
         raise wrong(field, value, f"a whole number, at least {least}")
     return value
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
 import trivec
+from trivec.search.modes import Mode
 from trivec.server import arrays, fields
 from trivec.server.errors import RequestError
 from trivec.server.service import MOST_COLBERT_TOKENS, Service, in_groups
@@ -140,7 +141,7 @@ async def fingerprint(service: Service, _request: Request) -> Response:
 
 async def info(service: Service, _request: Request) -> Response:
     """`GET /info`: the model and every limit; the first fields are text-embeddings-inference's."""
-    model, settings = service.model, service.settings
+    model, reranker, settings = service.model, service.reranker, service.settings
     limits = {
         "max_queue_tokens": settings.max_queue_tokens,
         "max_texts": settings.max_texts,
@@ -172,7 +173,13 @@ async def info(service: Service, _request: Request) -> Response:
                 "has_colbert": model.has_colbert,
                 "fusion_weights": list(model.fusion_weights),
                 "own_fusion_weights": model.config.fusion_weights is not None,
+                "reranker": None
+                if reranker is None
+                else {"name": reranker.name, "precision": reranker.precision, "max_length": reranker.max_length},
                 "limits": limits,
+                "collection": None if service.collection is None else service.collection.name,
+                "modes": list(get_args(Mode)),
+                "rerankers": ["colbert"] if model.has_colbert else [],
             },
         }
     )

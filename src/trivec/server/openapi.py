@@ -9,10 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import trivec
-from trivec.search.modes import Mode
+from trivec.search.modes import Mode, Rerank
 from trivec.server import arrays
+from trivec.server.fields import LARGEST_WHOLE
 from trivec.server.native_routes import KINDS
-from trivec.server.rerank_routes import MODES
+from trivec.server.rerank_routes import CROSS_ENCODER, MODES
 from trivec.server.service import Service
 
 Schema = dict[str, Any]
@@ -21,7 +22,7 @@ _TEXT: Schema = {"type": "string"}
 _FLAG: Schema = {"type": ["boolean", "null"]}
 _NUMBER: Schema = {"type": "number"}
 _INTEGER: Schema = {"type": "integer"}
-_POSITIVE: Schema = {"type": ["integer", "null"], "minimum": 1}
+_POSITIVE: Schema = {"type": ["integer", "null"], "minimum": 1, "maximum": LARGEST_WHOLE}
 _LENGTH: Schema = {"type": ["integer", "null"], "minimum": 2, "description": "Most tokens of a text that are read."}
 
 
@@ -31,6 +32,12 @@ def _list(items: Schema, **more: Any) -> Schema:
 
 def _object(required: tuple[str, ...] = (), /, **properties: Schema) -> Schema:
     return {"type": "object", "properties": properties, "required": list(required)}
+
+
+def _but_not(together: dict[str, str], required: tuple[str, ...], /, **properties: Schema) -> Schema:
+    """An object in which some values must not stand together."""
+    refused = {"properties": {name: {"const": value} for name, value in together.items()}, "required": [*together]}
+    return {**_object(required, **properties), "not": refused}
 
 
 def _one_of(*words: str) -> Schema:
@@ -44,7 +51,9 @@ def _ref(name: str) -> Schema:
 _TEXTS: Schema = {"anyOf": [_TEXT, _list(_TEXT, minItems=1)]}
 _NUMBERS = _list(_NUMBER)
 _SPARSE = _object(("indices", "values"), indices=_list(_INTEGER), values=_NUMBERS)
-_KINDS: Schema = {"anyOf": [{"type": "string", "enum": list(KINDS)}, _list({"enum": list(KINDS)}), {"type": "null"}]}
+_SOME_KINDS: Schema = _list({"enum": list(KINDS)})
+_KINDS: Schema = {"anyOf": [{"type": "string", "enum": list(KINDS)}, _SOME_KINDS, {"type": "null"}]}
+_ONE_KIND_AT_LEAST: Schema = {"anyOf": [_KINDS["anyOf"][0], {**_SOME_KINDS, "minItems": 1}, {"type": "null"}]}
 _CUTTING: dict[str, Schema] = {
     "truncate": {**_FLAG, "description": "false: refuse longer texts. Otherwise they are cut."},
     "truncation_direction": {**_one_of("Right", "Left", "right", "left"), "description": "The end that is cut off."},
@@ -57,13 +66,14 @@ _RANKER: Schema = {
         _object(("kind",), kind={"const": "weighted"}, dense=_NUMBER, sparse=_NUMBER),
     ]
 }
-_RERANK: dict[str, Schema] = {"query": _TEXT, "mode": _one_of(*MODES), **_CUTTING}
+_RERANK: dict[str, Schema] = {"query": _TEXT, "mode": _one_of(*MODES, CROSS_ENCODER), **_CUTTING}
 _OF_TEXTS = _object(("query", "texts"), texts=_TEXTS, return_text=_FLAG, raw_scores=_FLAG, **_RERANK)
 _OF_DOCUMENTS = _object(
     ("query", "documents"),
-    documents=_list({"anyOf": [_TEXT, _object(("text",), text=_TEXT)]}, minItems=1),
+    documents={"anyOf": [_TEXT, _list({"anyOf": [_TEXT, _object(("text",), text=_TEXT)]}, minItems=1)]},
     top_n=_POSITIVE,
     return_documents=_FLAG,
+    raw_scores=_FLAG,
     **_RERANK,
 )
 _BEST_FIRST = _list(_object(("index", "score"), index=_INTEGER, score=_NUMBER, text=_TEXT))
@@ -72,7 +82,7 @@ _RESULTS = _object(
     id=_TEXT,
     model=_TEXT,
     results=_list(_object(("index", "relevance_score"), index=_INTEGER, relevance_score=_NUMBER)),
-    usage=_object(("total_tokens",), total_tokens=_INTEGER),
+    usage=_object(("total_tokens", "truncated"), total_tokens=_INTEGER, truncated=_INTEGER),
 )
 _SIMILARITY = _object(
     ("inputs",),
@@ -80,6 +90,7 @@ _SIMILARITY = _object(
     parameters={"anyOf": [_object(**_CUTTING), {"type": "null"}]},
 )
 _USAGE = _object(("tokens", "truncated"), tokens=_INTEGER, truncated=_INTEGER, cut=_list(_INTEGER))
+_WORD = _object(("start", "end", "weight"), start=_INTEGER, end=_INTEGER, weight=_NUMBER)
 _HIT = _object(
     ("id", "text", "metadata", "score", "scores", "matched_words"),
     id=_TEXT,
@@ -149,7 +160,8 @@ _ROUTES: dict[str, tuple[str, str, Schema | None, Schema]] = {
     "/encode": (
         "post",
         "Dense, sparse and token vectors, all from one pass.",
-        _object(
+        _but_not(
+            {"encoding": "float", "dtype": "float16"},
             ("inputs",),
             inputs=_TEXTS,
             max_length=_LENGTH,
@@ -157,7 +169,7 @@ _ROUTES: dict[str, tuple[str, str, Schema | None, Schema]] = {
             mcls={**_POSITIVE, "description": "One more <s> before every so many tokens."},
             encoding=_one_of("float", "base64"),
             dtype={**_one_of("float32", "float16"), "description": "Of token vectors in base64."},
-            **{"return": {**_KINDS, "description": "By default dense and sparse."}},
+            **{"return": {**_ONE_KIND_AT_LEAST, "description": "By default dense and sparse."}},
         ),
         _object(
             ("model", "usage"),
@@ -176,7 +188,7 @@ _ROUTES: dict[str, tuple[str, str, Schema | None, Schema]] = {
             pairs=_list(_list(_TEXT, minItems=2, maxItems=2), minItems=1),
             weights={
                 "anyOf": [
-                    _list({"type": "number", "exclusiveMinimum": 0, "maximum": 1000}, minItems=3, maxItems=3),
+                    _list({"type": "number", "minimum": 0}, minItems=3, maxItems=3, contains={"exclusiveMinimum": 0}),
                     {"type": "null"},
                 ],
                 "description": "Of dense, sparse and token-vector score in the two means.",
@@ -185,11 +197,26 @@ _ROUTES: dict[str, tuple[str, str, Schema | None, Schema]] = {
         ),
         _object(("model", "usage", *MODES), model=_TEXT, usage=_USAGE, **dict.fromkeys(MODES, _NUMBERS)),
     ),
+    "/explain": (
+        "post",
+        "Why a text matches a query: words, their weights, and which are near to which.",
+        _object(("query", "text"), query=_TEXT, text=_TEXT),
+        _object(
+            ("query", "text", "query_words", "text_words", "alignment", "scores", "truncated"),
+            query=_TEXT,
+            text=_TEXT,
+            query_words=_list(_WORD),
+            text_words=_list(_WORD),
+            alignment={"anyOf": [_list(_NUMBERS), {"type": "null"}]},
+            scores={"type": "object", "additionalProperties": _NUMBER},
+            truncated={"type": "boolean"},
+        ),
+    ),
     "/token_weights": (
         "post",
         "The tokens of a text with their lexical weights, heaviest first.",
         _object(("inputs",), inputs=_TEXT),
-        _list({"type": "array", "prefixItems": [_TEXT, _NUMBER], "minItems": 2, "maxItems": 2}),
+        _list(_list({"anyOf": [_TEXT, _NUMBER]}, minItems=2, maxItems=2)),
     ),
     "/search": (
         "post",
@@ -202,7 +229,7 @@ _ROUTES: dict[str, tuple[str, str, Schema | None, Schema]] = {
             offset={"type": ["integer", "null"], "minimum": 0, "maximum": 1000},
             filter={"type": ["string", "null"]},
             ranker=_RANKER,
-            rerank=_one_of("colbert"),
+            rerank=_one_of(*get_args(Rerank)),
             group=_one_of("document"),
             candidates=_POSITIVE,
         ),

@@ -15,11 +15,15 @@ import uvicorn
 from trivec.errors import TrivecError
 from trivec.model import M3Model
 from trivec.server.app import App
+from trivec.server.protocol import Protocol
 from trivec.server.service import Service
 from trivec.server.settings import ServerSettings
 
 if TYPE_CHECKING:
     from trivec.milvus import M3Collection
+    from trivec.model.m3_reranker import M3Reranker
+
+Loaded = tuple[M3Model, "M3Collection | None", "M3Reranker | None"]
 
 # Connections stay open between requests for longer than proxies and clients keep them, so that those close first.
 _KEEP_ALIVE = 75
@@ -29,7 +33,7 @@ _SENDING = 5
 
 def serve(
     listening: socket.socket,
-    load: Callable[[], tuple[M3Model, M3Collection | None]],
+    load: Callable[[], Loaded],
     settings: ServerSettings,
     say: Callable[[str], None],
 ) -> None:
@@ -37,7 +41,8 @@ def serve(
 
     Args:
         listening: Where requests come in.
-        load: Gives the model, and the collection to search if there is one; called in a second thread.
+        load: Gives the model, and the collection to search and the cross-encoder, if there are any; called in a second
+            thread.
         settings: Who may ask and how much.
         say: Told, line by line, how it goes.
 
@@ -54,7 +59,7 @@ class _Process:
 
     def __init__(
         self,
-        load: Callable[[], tuple[M3Model, M3Collection | None]],
+        load: Callable[[], Loaded],
         settings: ServerSettings,
         say: Callable[[str], None],
     ) -> None:
@@ -70,7 +75,7 @@ class _Process:
         self._ending = asyncio.Event()
         config = uvicorn.Config(
             App(self._service),
-            http="httptools",
+            http=Protocol,
             loop="asyncio",
             ws="none",
             lifespan="off",
@@ -96,12 +101,16 @@ class _Process:
 
     def _load_model(self) -> None:
         try:
-            model, collection = self._load()
-            self._service.take(model, collection)
+            model, collection, reranker = self._load()
+            self._service.take(model, collection, reranker)
         except BaseException as error:
             self._failed(error)
             return
         dims = ", ".join(f"{kind} {size}" for kind, size in model.dim.items())
+        if reranker is not None:
+            self._say(
+                f"reranking with {reranker.name}, {reranker.precision}, up to {reranker.max_length} tokens a pair"
+            )
         self._say(f"ready: {model.name}, {model.precision}, {dims}, up to {model.max_length} tokens")
 
     def _failed(self, error: BaseException) -> None:

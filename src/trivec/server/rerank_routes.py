@@ -24,6 +24,7 @@ _SCORES: dict[str, tuple[Callable[[Any, Any], float], str]] = {
     "colbert": (colbert_score, "colbert_vecs"),
 }
 MODES = ("colbert", "dense", "sparse", "sparse+dense", "colbert+sparse+dense")
+CROSS_ENCODER = "cross-encoder"
 
 
 async def rerank(service: Service, request: Request) -> Response:
@@ -41,8 +42,9 @@ async def reranked(service: Service, request: Request, body: fields.Body) -> Res
             raise
     texts = fields.texts(body, "texts")
     with_text = fields.flag(body, "return_text", False)
-    fields.flag(body, "raw_scores", False)  # for cross-encoders, whose scores are logits; these are what they are
-    scores, _ = await _scores(service, request, body, texts)
+    # For the cross-encoder, whose scores are logits; those of vectors are what they are.
+    raw = fields.flag(body, "raw_scores", False)
+    scores, _, _ = await _scores(service, request, body, texts, raw=raw)
     order = _best_first(scores)
     return arrays.as_json(
         [{"index": i, "score": scores[i]} | ({"text": texts[i]} if with_text else {}) for i in order],
@@ -56,7 +58,8 @@ async def _of_documents(service: Service, request: Request, body: fields.Body) -
     documents = fields.texts({"documents": given}, "documents")
     top_n = fields.whole(body, "top_n") or len(documents)
     with_text = fields.flag(body, "return_documents", False)
-    scores, tokens = await _scores(service, request, body, documents)
+    raw = fields.flag(body, "raw_scores", False)
+    scores, tokens, truncated = await _scores(service, request, body, documents, raw=raw)
     results = [
         {"index": i, "relevance_score": scores[i]} | ({"document": {"text": documents[i]}} if with_text else {})
         for i in _best_first(scores)[:top_n]
@@ -66,30 +69,35 @@ async def _of_documents(service: Service, request: Request, body: fields.Body) -
             "id": f"rerank-{secrets.token_hex(8)}",
             "model": service.model.name,
             "results": results,
-            "usage": {"total_tokens": tokens},
+            "usage": {"total_tokens": tokens, "truncated": truncated},
         }
     )
 
 
 async def _scores(
-    service: Service, request: Request, body: fields.Body, documents: list[str]
-) -> tuple[list[float], int]:
-    """Score documents for the query of the body; also tell how many tokens there were."""
+    service: Service, request: Request, body: fields.Body, documents: list[str], *, raw: bool
+) -> tuple[list[float], int, int]:
+    """Score documents for the query of the body; also tell how many tokens there were, and how many were cut."""
     model = service.model
     query = fields.text(body, "query")
-    mode = fields.choice(body, "mode", MODES) or ("colbert" if model.has_colbert else "dense")
+    by_vectors = "colbert" if model.has_colbert else "dense"
+    default = by_vectors if service.reranker is None else CROSS_ENCODER
+    mode = fields.choice(body, "mode", (*MODES, CROSS_ENCODER)) or default
     if len(documents) > service.settings.max_texts:
         limit = service.settings.max_texts
         raise RequestError("Validation", f"{len(documents):,} documents are more than the {limit:,} of a request")
-    parts = mode.split("+")
     truncate = truncation.asked(body)
+    if mode == CROSS_ENCODER:
+        return await service.relevance(request, query, documents, normalize=not raw, truncate=truncate)
+    parts = mode.split("+")
     of_query, tokens = await service.encode(request, [query], parts, truncate=truncate)
+    truncated = of_query.truncated
     scores: list[float] = []
     for some in in_groups(documents, model.max_length):
         found, more = await service.encode(request, some, parts, truncate=truncate)
-        tokens += more
+        tokens, truncated = tokens + more, truncated + found.truncated
         scores += await service.in_thread(partial(_scored, parts, of_query[0], found, model.fusion_weights))
-    return scores, tokens
+    return scores, tokens, truncated
 
 
 def _scored(

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from trivec.search.fusion import RRF, Weighted
 from trivec.search.hits import Hit
-from trivec.search.modes import Mode
+from trivec.search.modes import Mode, Rerank
 from trivec.server import arrays, fields
 from trivec.server.errors import RequestError
 from trivec.server.service import Service
@@ -24,7 +24,10 @@ async def search(service: Service, request: Request) -> Response:
     body = await service.bodies.read(request)
     query = fields.text(body, "query")
     mode: Any = fields.choice(body, "mode", get_args(Mode), "hybrid")
-    rerank: Any = fields.choice(body, "rerank", ("colbert",))
+    rerank: Any = fields.choice(body, "rerank", get_args(Rerank))
+    reranker = service.reranker if rerank == "cross-encoder" else None
+    if rerank == "cross-encoder" and reranker is None:
+        raise RequestError("Validation", "this server has no cross-encoder: start it with --reranker", param="rerank")
     filter_ = fields.text(body, "filter") if body.get("filter") is not None else ""
     limit = fields.whole(body, "limit") or 10
     offset = fields.whole(body, "offset", 0) or 0
@@ -42,6 +45,7 @@ async def search(service: Service, request: Request) -> Response:
                 filter=filter_,
                 ranker=_ranker(body, mode),
                 rerank=rerank,
+                reranker=reranker,
                 candidates=candidates,
                 matched_words=matched_words,
                 group=group,
@@ -89,6 +93,7 @@ def _ranker(body: fields.Body, mode: str) -> RRF | Weighted | None:
 
 def _hit(hit: Hit) -> dict[str, Any]:
     scores = {"dense": hit.dense_score, "sparse": hit.sparse_score, "colbert": hit.colbert_score}
+    scores["cross-encoder"] = hit.cross_encoder_score
     return {
         "id": hit.id,
         "text": hit.text,

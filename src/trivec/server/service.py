@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
 from trivec.checkpoint.tokenizer import TokenizedTexts
 from trivec.errors import TrivecError
 from trivec.model import M3Model
+from trivec.model.m3_reranker import M3Reranker
 from trivec.scheduling.requests import Answer, OverloadedError, StoppedError, guessed_tokens
 from trivec.server.bodies import BodyReader
 from trivec.server.errors import RequestError
@@ -28,6 +29,8 @@ T = TypeVar("T")
 
 State = Literal["loading", "ready", "stopping", "failed"]
 
+# Seconds of waiting for an answer after which a client that goes away is noticed.
+_UNWATCHED = 0.05
 # Of token vectors, 4 KB a token at full size, a request's are all in memory until they are sent.
 MOST_COLBERT_TOKENS = 65_536
 
@@ -40,6 +43,7 @@ class Service:
         bodies: Reads the bodies of requests.
         metrics: What is counted.
         collection: The documents that `/search` searches, once the model is loaded; None: there are none.
+        reranker: The cross-encoder, whose scoring goes through a queue of its own; None: there is none.
         state: Whether requests are taken.
     """
 
@@ -49,34 +53,47 @@ class Service:
         self.bodies = BodyReader(settings.max_body)
         self.metrics = Metrics(lambda: self.waiting_tokens)
         self.collection: M3Collection | None = None
+        self.reranker: M3Reranker | None = None
         self.state: State = "loading"
         self._model: M3Model | None = None
         self._scheduler: Scheduler | None = None
+        self._of_reranker: Scheduler | None = None
         self._on_failure = on_failure
 
-    def take(self, model: M3Model, collection: M3Collection | None) -> None:
+    def take(self, model: M3Model, collection: M3Collection | None, reranker: M3Reranker | None = None) -> None:
         """Serve this model from now on. Blocks while a first batch is computed, so that no request waits for that."""
-        scheduler = model.scheduler(
-            max_queue_tokens=self.settings.max_queue_tokens, on_batch=self.metrics.batch, on_failure=self._failed
-        )
+        scheduler = model.scheduler(**self._queue_options())
         heads = {"return_sparse": model.has_sparse, "return_colbert_vecs": model.has_colbert}
         scheduler.submit(["warm"], model.encoding_settings(**heads)).result()
         self._scheduler = scheduler
         self._model = model.behind(scheduler)
+        if reranker is not None:
+            self._of_reranker = reranker.scheduler(**self._queue_options())
+            self.reranker = reranker.behind(self._of_reranker)
+            self.reranker.relevance([("warm", "warm")])
         if collection is not None:
             collection.use_model(self._model)
         self.collection = collection
         if self.state == "loading":
             self.state = "ready"
 
+    def _queue_options(self) -> dict[str, Any]:
+        return {
+            "max_queue_tokens": self.settings.max_queue_tokens,
+            "on_batch": self.metrics.batch,
+            "on_failure": self._failed,
+        }
+
     def stop(self) -> None:
         """Compute what was admitted, within the time of the settings, and close everything. Blocks."""
-        if self._scheduler is not None:
-            self._scheduler.stop(self.settings.grace if self.state == "stopping" else 0)
+        for scheduler in self._schedulers():
+            scheduler.stop(self.settings.grace if self.state == "stopping" else 0)
         if self.collection is not None:
             self.collection.close()
         if self._model is not None:
             self._model.close()
+        if self.reranker is not None:
+            self.reranker.close()
 
     def _failed(self, error: BaseException) -> None:
         self.state = "failed"
@@ -106,7 +123,10 @@ class Service:
     @property
     def waiting_tokens(self) -> int:
         """Tokens that were admitted and are not computed."""
-        return 0 if self._scheduler is None else self._scheduler.waiting_tokens
+        return sum(scheduler.waiting_tokens for scheduler in self._schedulers())
+
+    def _schedulers(self) -> list[Scheduler]:
+        return [scheduler for scheduler in (self._scheduler, self._of_reranker) if scheduler is not None]
 
     @property
     def max_length(self) -> int:
@@ -164,12 +184,39 @@ class Service:
         given: Sequence[str] | TokenizedTexts = texts
         if truncate != "end":
             given = await self.in_thread(lambda: tokenized(texts, model.tokenizer, settings.max_length, truncate))
-        answer = self._submit(lambda scheduler: scheduler.submit(given, settings))
-        embeddings = await self._answered(request, answer)
-        self.metrics.tokenizing.observe(answer.tokenizing_seconds)
-        self.metrics.queueing.observe(answer.queue_seconds)
-        self.metrics.computing.observe(answer.computing_seconds)
-        return embeddings, answer.tokens
+        answer = self._submit(self._scheduler, lambda scheduler: scheduler.submit(given, settings))
+        return await self._answered(request, answer), answer.tokens
+
+    async def relevance(
+        self, request: Request, query: str, documents: Sequence[str], *, normalize: bool, truncate: Truncate = "end"
+    ) -> tuple[list[float], int, int]:
+        """Return the cross-encoder's scores of documents for a query, how many tokens the pairs have, how many are cut.
+
+        Args:
+            request: Whose they are: if the client goes away, its pairs leave the queue.
+            query: The query.
+            documents: As many as the settings allow.
+            normalize: Give scores between 0 and 1 instead of logits.
+            truncate: "end", or "no" to refuse a pair that is too long.
+
+        Raises:
+            RequestError: There is no cross-encoder, or the pairs go beyond a limit or cannot be computed.
+        """
+        self.require_ready()
+        reranker = self.reranker
+        if reranker is None:
+            raise RequestError("Validation", "this server has no cross-encoder: start it with --reranker", param="mode")
+        if truncate == "start":
+            raise RequestError("Validation", "a cross-encoder cuts the end of texts: leave truncation_direction out")
+        settings = reranker.scoring_settings(normalize)
+        pairs = [(query, document) for document in documents]
+        given = await self.in_thread(lambda: reranker.tokenized(pairs, settings))
+        if truncate == "no" and given.cut:
+            longest = f"more than {settings.encoding.max_length:,} tokens"
+            raise RequestError("Validation", f"query and text {min(given.cut)} have {longest} together: shorten them")
+        answer = self._submit(self._of_reranker, lambda scheduler: scheduler.submit(given, settings.encoding))
+        hidden = await self._answered(request, answer)
+        return await self.in_thread(lambda: reranker.scores_of(hidden, settings)), answer.tokens, len(given.cut)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Do what takes a moment beside the event loop.
@@ -182,28 +229,37 @@ class Service:
         except (OverloadedError, StoppedError, TrivecError) as error:
             raise refusal(error) from error
 
-    def _submit(self, submit: Callable[[Scheduler], Answer]) -> Answer:
-        if self._scheduler is None:
+    def _submit(self, scheduler: Scheduler | None, submit: Callable[[Scheduler], Answer]) -> Answer:
+        if scheduler is None:
             raise RequestError("Unhealthy", "loading", retry_after=1)
         try:
-            return submit(self._scheduler)
+            return submit(scheduler)
         except TrivecError as error:
             raise refusal(error) from error
 
     async def _answered(self, request: Request, answer: Answer) -> M3Embeddings:
         """Wait for an answer, unless the client goes away before."""
         computed = asyncio.wrap_future(answer)
-        gone = asyncio.ensure_future(_gone(request))
+        gone = None
         try:
-            await asyncio.wait((computed, gone), return_when=asyncio.FIRST_COMPLETED)
+            # Most answers are there before it is worth watching whether somebody still waits for them.
+            await asyncio.wait((computed,), timeout=_UNWATCHED)
+            if not computed.done():
+                gone = asyncio.ensure_future(_gone(request))
+                await asyncio.wait((computed, gone), return_when=asyncio.FIRST_COMPLETED)
             if not computed.done():
                 raise ClientDisconnect
-            return computed.result()
+            embeddings = computed.result()
         except TrivecError as error:
             raise refusal(error) from error
         finally:
-            gone.cancel()
+            if gone is not None:
+                gone.cancel()
             computed.cancel()
+        self.metrics.tokenizing.observe(answer.tokenizing_seconds)
+        self.metrics.queueing.observe(answer.queue_seconds)
+        self.metrics.computing.observe(answer.computing_seconds)
+        return embeddings
 
     async def counted(self, method: str, answered: Awaitable[T]) -> T:
         """Wait for an answer and note that there was one, and how long it took."""

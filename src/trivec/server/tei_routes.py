@@ -103,7 +103,8 @@ async def _embed(service: Service, request: Request, body: fields.Body) -> Respo
 
 
 async def _similarity(service: Service, request: Request, body: fields.Body) -> Response:
-    inputs, parameters = body.get("inputs"), body.get("parameters") or {}
+    inputs, parameters = body.get("inputs"), body.get("parameters")
+    parameters = {} if parameters is None else parameters
     if not isinstance(inputs, dict):
         raise fields.wrong("inputs", inputs, '{"source_sentence": a text, "sentences": [texts]}')
     if not isinstance(parameters, dict):

@@ -25,7 +25,8 @@ import numpy as np
 
 from trivec.support.extras import require
 from trivec.vectors.embeddings import FloatArray, M3Embeddings
-from trivec.vectors.token_storage import TokenForm, halved, quantized
+from trivec.vectors.token_forms import TokenForm
+from trivec.vectors.token_storage import halved, quantized
 
 VECTOR_COLUMNS = ("dense", "sparse", "token_vectors", "token_scales", "truncated")
 # Offsets of Arrow's lists are 32 bits.

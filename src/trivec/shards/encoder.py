@@ -16,7 +16,8 @@ from trivec.shards.columns import VECTOR_COLUMNS, Vectors, vector_arrays, vector
 from trivec.support.arguments import switch
 from trivec.support.extras import require
 from trivec.support.handles import LoadArguments, loaded_again
-from trivec.vectors.token_storage import TokenForm, check_form
+from trivec.vectors.token_forms import TokenForm
+from trivec.vectors.token_storage import check_form
 
 # Characters of texts whose token vectors are held at once in float32: 50 MB at full size, or more in dense scripts.
 _CHARACTERS_WITH_TOKEN_VECTORS = 50_000

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from trivec import __version__
+from trivec.bulk.layout import Layout
 from trivec.errors import TrivecError
 from trivec.shards.columns import Vectors
 from trivec.shards.encoder import ModelIdentity
@@ -35,6 +36,7 @@ class Manifest:
         reading: How records become documents.
         shard_records: Most records of a shard.
         plan_digest: SHA-256 of the plan's bytes.
+        layout: In which columns they are written.
         version: The version of trivec that began it.
     """
 
@@ -43,6 +45,7 @@ class Manifest:
     reading: Reading
     shard_records: int
     plan_digest: str
+    layout: Layout
     version: str = __version__
 
     def of_model(self, model: ModelIdentity) -> Manifest:
@@ -56,13 +59,16 @@ class Manifest:
             "precision": self.model.precision,
             "max_length": self.model.max_length,
             **asdict(self.vectors),
+            **asdict(self.layout),
             "plan": self.plan_digest,
         }
 
 
-def new_manifest(vectors: Vectors, model: ModelIdentity, reading: Reading, shard_records: int, plan: Plan) -> Manifest:
+def new_manifest(
+    vectors: Vectors, model: ModelIdentity, reading: Reading, shard_records: int, plan: Plan, layout: Layout
+) -> Manifest:
     """Return the manifest of a folder that is begun with these."""
-    return Manifest(model, vectors, reading, shard_records, hashlib.sha256(plan_bytes(plan)).hexdigest())
+    return Manifest(model, vectors, reading, shard_records, hashlib.sha256(plan_bytes(plan)).hexdigest(), layout)
 
 
 def write_manifest(folder: Folder, manifest: Manifest, plan: Plan) -> None:
@@ -101,6 +107,7 @@ def read_manifest(folder: Folder) -> tuple[Manifest, Plan] | None:
             Reading(**content["reading"] | {"metadata_fields": None if fields is None else tuple(fields)}),
             content["shard_records"],
             content["plan_digest"],
+            Layout(**content["layout"]),
             content["trivec"],
         )
         planned = folder.read(PLAN) or b""
@@ -135,6 +142,7 @@ def _deciding(manifest: Manifest) -> dict[str, Any]:
         "precision": manifest.model.precision,
         "max_length": manifest.model.max_length,
         **asdict(manifest.vectors),
+        **asdict(manifest.layout),
         **asdict(manifest.reading),
         "records a shard": manifest.shard_records,
     }

@@ -41,10 +41,11 @@ class ShardWriter:
     def __init__(self, stream: BinaryIO, schema: Any, made_by: Mapping[str, Any]) -> None:
         self.rows = 0
         self._sink = _DigestingSink(stream)
-        plain = [name for name in ("id", "text", "metadata") if name in schema.names]
+        pa = require("pyarrow")
+        plain = [field.name for field in schema if pa.types.is_string(field.type)]
         compression = dict.fromkeys(plain, "zstd")
         self._parquet = require("pyarrow.parquet").ParquetWriter(
-            require("pyarrow").PythonFile(self._sink, mode="w"),
+            pa.PythonFile(self._sink, mode="w"),
             schema,
             use_dictionary=False,  # vectors do not repeat
             compression=compression or "none",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from trivec.bulk.layout import Layout
 from trivec.documents import BadRecord, DocumentError
 from trivec.documents.bad_records import all_in_one
 from trivec.documents.finding import SKIPPED
@@ -107,12 +108,13 @@ class Job:
 
         documents = documents_of(shard.pieces, self.plan.files, self.manifest.reading, note)
         schema = self._schema
+        for_milvus = self.manifest.layout.for_milvus
         with ExitStack() as stack:
             stream = stack.enter_context(self.folder.writing(shard.name))
             writer = stack.enter_context(ShardWriter(stream, schema, self.manifest.made_by()))
             for table in tables_of(documents, self.manifest.vectors.token_vectors is not None):
                 encoded = self.encoder(table)
-                writer.write(packed(encoded))
+                writer.write(self.manifest.layout.of(encoded) if for_milvus else packed(encoded))
                 truncated += int(encoded.column("truncated").to_numpy().sum())
                 progress(encoded.num_rows)
             if bad and not self.skip:
@@ -126,6 +128,8 @@ class Job:
     def _schema(self) -> Any:
         """The columns of every file; the model that gives them is seen to be the folder's."""
         _refuse(self.folder, self.manifest, self.manifest.of_model(self.encoder.identity()))
+        if self.manifest.layout.for_milvus:
+            return self.manifest.layout.schema(token_vectors=self.manifest.vectors.token_vectors is not None)
         return packed_schema(self.encoder.schema(input_schema()))
 
 
@@ -136,6 +140,7 @@ def begin(
     paths: Iterable[str],
     reading: Reading,
     *,
+    layout: Layout | None = None,
     shard_records: int | None = None,
     skip: bool = False,
     claims: Claims,
@@ -148,6 +153,7 @@ def begin(
         model: What `encoder.identity()` says, where it will compute.
         paths: Files, folders and URIs to read documents from.
         reading: How records become documents.
+        layout: In which columns the files are; None: trivec's own.
         shard_records: Most records of a shard; None: 10,000, or what the folder has.
         skip: Leave bad records out and list them beside a shard, rather than go without the shard.
         claims: Those on the folder.
@@ -157,6 +163,7 @@ def begin(
         DocumentError: A path leads nowhere, or a file is damaged.
         TrivecError, OSError: A file cannot be read or written.
     """
+    layout = layout or Layout()
     with claims.planning():
         begun = read_manifest(folder)
         files = find_inputs(paths)
@@ -166,12 +173,12 @@ def begin(
                     f"{folder.place} holds {others[0]} and no {MANIFEST}: name a folder that is new or empty"
                 )
             plan = make_plan(files, shard_records or SHARD_RECORDS, reading.encoding)
-            manifest = new_manifest(encoder.vectors, model, reading, shard_records or SHARD_RECORDS, plan)
+            manifest = new_manifest(encoder.vectors, model, reading, shard_records or SHARD_RECORDS, plan, layout)
             write_manifest(folder, manifest, plan)
             return Job(folder, encoder, manifest, plan, skip)
         manifest, plan = begun
         records = shard_records or manifest.shard_records
-        _refuse(folder, manifest, new_manifest(encoder.vectors, model, reading, records, plan))
+        _refuse(folder, manifest, new_manifest(encoder.vectors, model, reading, records, plan, layout))
         if other := differing_input(plan.files, files):
             raise ManifestError(f"{folder.place} was begun with other documents: {other}. Encode into another folder")
         return Job(folder, encoder, manifest, plan, skip)

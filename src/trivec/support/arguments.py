@@ -69,19 +69,19 @@ def checked_weights(
     return values
 
 
-def checked_texts(texts: Iterable[str]) -> Iterator[str]:
-    """Yield the texts, making sure that each is a string.
+def checked_texts(texts: Iterable[str], name: str = "texts") -> Iterator[str]:
+    """Yield the texts, which the user knows as `name`, making sure that each is a string.
 
     Raises:
         TypeError: `texts` is a bare string, no iterable, or one whose elements are not its texts in their order (a
             table, a mapping, a set), or an element is not a string; the index is named.
     """
-    refuse_what_is_no_list("texts", texts, "str")
-    return _checked(texts)
+    refuse_what_is_no_list(name, texts, "str")
+    return _checked(texts, name)
 
 
-def checked_text(i: int, element: Any) -> str:
-    """Return the i-th of some texts.
+def checked_text(i: int, element: Any, name: str = "texts") -> str:
+    """Return the i-th of some texts, which the user knows as `name`.
 
     Raises:
         TypeError: It is no string.
@@ -90,7 +90,7 @@ def checked_text(i: int, element: Any) -> str:
         return element
     text = element.as_py() if hasattr(element, "as_py") else element  # an element of a pyarrow array
     if not isinstance(text, str):
-        raise TypeError(f"texts[{i}] is {text!r:.60} ({type(text).__name__}), expected a str")
+        raise TypeError(f"{name}[{i}] is {text!r:.60} ({type(text).__name__}), expected a str")
     return text
 
 
@@ -104,12 +104,21 @@ def checked_pairs(pairs: Iterable[Any]) -> tuple[list[tuple[str, str]], bool]:
     listed: list[Any] = list(pairs)
     one = len(listed) == 2 and all(isinstance(text, str) for text in listed)
     listed = [tuple(listed)] if one else listed
-    for i, pair in enumerate(listed):
-        if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
-            raise TypeError(f"pairs[{i}] is {pair!r:.60}, expected two texts")
-        if not all(isinstance(text, str) for text in pair):
-            raise TypeError(f"pairs[{i}] is {pair!r:.60}, expected two texts")
-    return listed, one
+    return [checked_pair(i, pair) for i, pair in enumerate(listed)], one
+
+
+def checked_pair(i: int, pair: Any) -> tuple[str, str]:
+    """Return the i-th of some pairs of texts.
+
+    Raises:
+        TypeError: It is not two strings.
+    """
+    if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
+        raise TypeError(f"pairs[{i}] is {pair!r:.60}, expected two texts")
+    query, passage = pair
+    if not (isinstance(query, str) and isinstance(passage, str)):
+        raise TypeError(f"pairs[{i}] is {pair!r:.60}, expected two texts")
+    return query, passage
 
 
 def refuse_what_is_no_list(name: str, values: Any, elements: str) -> None:
@@ -142,6 +151,6 @@ def refuse_what_is_no_list(name: str, values: Any, elements: str) -> None:
         raise TypeError(f"{wanted} {kind}")
 
 
-def _checked(texts: Iterable[Any]) -> Iterator[str]:
+def _checked(texts: Iterable[Any], name: str) -> Iterator[str]:
     for i, element in enumerate(texts):
-        yield checked_text(i, element)
+        yield checked_text(i, element, name)

@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires
 from types import ModuleType
 
-from trivec.errors import MissingExtraError
+from trivec.errors import MissingExtraError, MissingPackageError
 
 # Of trivec's own metadata: `pymilvus[milvus-lite]>=2.6; extra == 'milvus'`.
 _OPTIONAL = re.compile(r"""(?P<package>[\w.-]+).*\bextra == ['"](?P<extra>[^'"]+)""")
@@ -31,6 +31,25 @@ def require(module: str, extra: str | None = None) -> ModuleType:
         if extra is None:  # this installation carries no metadata
             raise
         raise MissingExtraError(extra, package) from error
+
+
+def require_package(module: str, package: str, what_for: str) -> ModuleType:
+    """Import a module of a package that no extra brings, as it is the user who chose it.
+
+    Args:
+        module: Its name, such as "langchain_core.embeddings".
+        package: What pip calls the package.
+        what_for: The part of trivec that needs it, for the message.
+
+    Raises:
+        MissingPackageError: It cannot be imported.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.partition(".")[0] != module.partition(".")[0]:
+            raise  # the package is there, and lacks something itself
+        raise MissingPackageError(package, what_for) from error
 
 
 def extras_with(package: str) -> list[str]:

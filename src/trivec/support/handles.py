@@ -1,7 +1,7 @@
 """How a model was loaded: what a pickled model consists of, by which the process that unpickles it loads it again.
 
 That is what multiprocessing, Ray and Spark need: the weights are read where they are used, from the same folder or the
-hub. The model unpickled last stays loaded, since such programs send it along with every task.
+hub. The model of each class that was unpickled last stays loaded, since such programs send it along with every task.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 from trivec.support.forks import ForkSafeLock
 
 _lock = ForkSafeLock()
-_last: dict[str, Any] = {}
+# By the function that loads it: what the model is of, and the model.
+_last: dict[str, tuple[str, Any]] = {}
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,12 @@ def loaded_again(load: Callable[..., Any], arguments: LoadArguments) -> Any:
     folder = Path(arguments.name_or_path)
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     key = repr((vars(arguments), [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]))
+    kind = load.__qualname__
     with _lock.own():
-        model = _last.get(key)
-        if model is None or model.closed:
-            _last.clear()
-            model = _last[key] = load(**vars(arguments))
+        known, model = _last.get(kind, ("", None))
+        if known != key or model.closed:
+            _last.pop(kind, None)
+            model = None  # before another one is in memory too
+            model = load(**vars(arguments))
+            _last[kind] = (key, model)
         return model

@@ -1,8 +1,9 @@
 """Makes `pymilvus.model.hybrid.BGEM3EmbeddingFunction` trivec's class, where no pymilvus-model is installed.
 
-`from pymilvus import model` and `import pymilvus.model` have `model.hybrid` at once, as the API reference of Milvus
-writes it. An installed pymilvus-model keeps its import path: usually Python finds it first, and where this folder comes
-first in `sys.path`, this package becomes that one.
+And `pymilvus.model.reranker.BGERerankFunction`. `from pymilvus import model` and `import pymilvus.model` have
+`model.hybrid` and `model.reranker` at once, as the API reference of Milvus writes it. An installed pymilvus-model keeps
+its import path: usually Python finds it first, and where this folder comes first in `sys.path`, this package becomes
+that one.
 """
 
 import sys
@@ -19,11 +20,12 @@ if _installed is not None and _installed.loader is not None and _installed.origi
     __spec__, __path__, __file__ = _installed, list(_installed.submodule_search_locations or ()), _installed.origin
     _installed.loader.exec_module(sys.modules[__name__])
 else:
-    __all__ = ["hybrid"]
+    __all__ = ["hybrid", "reranker"]
 
     def __getattr__(name: str) -> Any:
-        if name == "hybrid":
-            return import_module(f"{__name__}.hybrid")
+        if name in __all__:
+            return import_module(f"{__name__}.{name}")
         raise AttributeError(
-            f"module {__name__!r} has no attribute {name!r}: trivec provides `hybrid`, pymilvus-model the other models"
+            f"module {__name__!r} has no attribute {name!r}: trivec provides `hybrid` and `reranker`, "
+            "pymilvus-model the other models"
         )

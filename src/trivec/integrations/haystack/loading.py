@@ -1,0 +1,116 @@
+"""What all components for Haystack have: a model that is loaded when it is needed, and how they are stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from haystack import Document, default_from_dict, default_to_dict
+from haystack.utils import Secret
+from typing_extensions import Self
+
+from trivec.integrations.shared_model import load_arguments
+from trivec.model import M3Model
+from trivec.support.addresses import is_url
+
+Loaded = TypeVar("Loaded")
+
+# What a server's key is read from unless a component is given one.
+KEY = Secret.from_env_var("TRIVEC_API_KEY", strict=False)
+
+
+class Loading(Generic[Loaded]):
+    """A component with a model.
+
+    `@component` makes another class of the one it stands before, so that those must not call `super()`.
+
+    Attributes:
+        model: As given: folder, hub id, URL or loaded model.
+        api_key: A server's key, for a URL.
+        load_options: The other arguments of `M3Model.load`.
+    """
+
+    def __init__(self, model: str | Path | M3Model, api_key: Secret, load_options: dict[str, Any] | None) -> None:
+        self.model = model
+        self.api_key = api_key
+        self.load_options = load_options or {}
+        self._loaded: Loaded | None = None
+
+    def load(self, **load_options: Any) -> Loaded:
+        """Load what the component works with, unless this process has it."""
+        raise NotImplementedError
+
+    def loaded(self) -> Loaded:
+        """Return what the component works with, loaded the first time.
+
+        Raises:
+            TrivecError: As by `M3Model.load`.
+        """
+        if self._loaded is None:
+            url = isinstance(self.model, str) and is_url(self.model)
+            key = self.api_key.resolve_value() if url else None
+            self._loaded = self.load(**self.load_options, **({} if key is None else {"api_key": key}))
+        return self._loaded
+
+    def warm_up(self) -> None:
+        """Load the model, unless this process has it; otherwise the first run does."""
+        self.loaded()
+
+    async def warm_up_async(self) -> None:
+        """As `warm_up`; awaits."""
+        await asyncio.to_thread(self.warm_up)
+
+    def close(self) -> None:
+        """Let go of the model, which is freed when nobody else has it; the next run loads it again."""
+        self._loaded = None
+
+    def own_parameters(self) -> dict[str, Any]:
+        """Return the arguments of the constructor that a component has besides."""
+        return {}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the component as a dict, its model as what it was loaded from."""
+        model, options = str(self.model), self.load_options
+        if isinstance(self.model, M3Model):
+            model, options = load_arguments(self.model)
+        parameters = {"model": model, "api_key": self.api_key, "load_options": options or None}
+        serialized: dict[str, Any] = default_to_dict(self, **parameters, **self.own_parameters())
+        return serialized
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Make the component of what `to_dict` gave."""
+        made: Self = default_from_dict(cls, data)
+        return made
+
+
+def texts_of(documents: Sequence[Document], meta_fields: Sequence[str], separator: str) -> list[str]:
+    """Return the text of each document: the metadata named, those that it has, and its content.
+
+    Raises:
+        TypeError: `documents` are no documents; a query goes to a text embedder.
+    """
+    if not isinstance(documents, list) or not all(isinstance(document, Document) for document in documents):
+        raise TypeError(f"documents={documents!r:.60} must be a list of Documents; for a text there are text embedders")
+    return [
+        separator.join(
+            [
+                *(str(document.meta[name]) for name in meta_fields if document.meta.get(name) is not None),
+                document.content or "",
+            ]
+        )
+        for document in documents
+    ]
+
+
+def checked_text(text: str) -> str:
+    """Return a query.
+
+    Raises:
+        TypeError: It is no str; documents go to a document embedder.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"text={text!r:.60} must be a str; for documents there are document embedders")
+    return text
