@@ -44,6 +44,19 @@ def passages_a_second(corpus: Path, folder: Path, address: str, workers: int, ro
     return (len(times) - workers) * rows / (times[-1] - first)
 
 
+def two_nodes(tries: int) -> Cluster:
+    """Start a head that does no work and two nodes of a core each; Ray gives up on a node after 30 seconds."""
+    try:
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        for _ in range(2):
+            cluster.add_node(num_cpus=1, include_dashboard=False)
+    except Exception:
+        if tries == 1:
+            raise
+        return two_nodes(tries - 1)
+    return cluster
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--passages", type=int, default=40_000)
@@ -54,9 +67,7 @@ def main() -> None:
     work = BUILD / f"ray-{time.strftime('%Y%m%d-%H%M%S')}"
     work.mkdir(parents=True)
     write_corpus(work / "passages.jsonl", options.passages)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    for _ in range(2):
-        cluster.add_node(num_cpus=1, include_dashboard=False)
+    cluster = two_nodes(tries=4)
     rates: dict[str, list[float]] = {"1 worker": [], "2 workers": []}
     facts = machine.describe()
     try:
