@@ -10,7 +10,7 @@ import pytest
 
 from random_checkpoint import FULL_SIZE, TINY, write_random_checkpoint
 from sample_texts import SENTENCES
-from trivec import M3Reranker
+from trivec import BGERerankFunction, FlagReranker, M3Reranker
 from trivec.checkpoint.pair_tokenizer import PairTokenizer, TextPair
 from trivec.checkpoint.tokenizer import M3Tokenizer
 from trivec.engines.processor import missing_for_native
@@ -101,6 +101,25 @@ def test_the_cut_of_a_query_first(checkpoint: Path, engine: str) -> None:
     with pytest.warns(UserWarning, match="2 of 2 pairs had more than max_length=64"):
         ours = exact_reranker(checkpoint, engine).compute_score(pairs, max_length=64, query_max_length=48)
     assert ours == pytest.approx(theirs, rel=0, abs=TOLERANCE)
+
+
+def test_the_classes_that_others_have(checkpoint: Path) -> None:
+    """`FlagReranker` and pymilvus-model's `BGERerankFunction` beside ours, as they are by default."""
+    from pymilvus.model.reranker import BGERerankFunction as Theirs
+
+    assert Theirs is not BGERerankFunction, "pymilvus-model is installed here, so its own class must win"
+    query = SENTENCES["en"][0]
+    documents = [*SENTENCES["de"], *SENTENCES["fr"], SENTENCES["en"][0]]
+    pairs = [[query, document] for document in documents]
+    ours = FlagReranker(str(checkpoint))
+    assert ours.compute_score(pairs) == pytest.approx(reference(checkpoint).compute_score(pairs), abs=TOLERANCE)
+    options = {"use_fp16": False, "device": "cpu", "model_class": "encoder-only-base"}
+    theirs = Theirs(str(checkpoint), **options)(query, documents, top_k=4)
+    found = BGERerankFunction(str(checkpoint), **options)(query, documents, top_k=4)
+    assert [one.index for one in found] == [one.index for one in theirs]
+    assert [one.text for one in found] == [one.text for one in theirs]
+    assert [one.score for one in found] == pytest.approx([one.score for one in theirs], abs=TOLERANCE)
+    assert repr(found[0]).partition("score")[0] == repr(theirs[0]).partition("score")[0]
 
 
 def test_normalized(checkpoint: Path, engine: str) -> None:

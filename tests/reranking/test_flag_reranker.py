@@ -84,12 +84,14 @@ def test_arguments_that_there_are_not(tiny_reranker_checkpoint: Path) -> None:
         BGERerankFunction(tiny_reranker_checkpoint, use_int4=True)
     with pytest.raises(ValueError, match="max_length=2"):
         FlagReranker(tiny_reranker_checkpoint, max_length=2)
+    with pytest.raises(ValueError, match="model_class='decoder-only-base'"):
+        BGERerankFunction(tiny_reranker_checkpoint, model_class="decoder-only-base")
     with pytest.raises(ValueError, match="contradict"):
         BGERerankFunction(tiny_reranker_checkpoint, device="cpu", devices="cuda:0")
 
 
 def test_milvus_example(tiny_reranker_checkpoint: Path, tiny_reranker: M3Reranker) -> None:
-    bge_rf = BGERerankFunction(model_name=str(tiny_reranker_checkpoint), device="cpu")
+    bge_rf = BGERerankFunction(model_name=str(tiny_reranker_checkpoint), device="cpu", model_class="encoder-only-base")
     query = "What event in 1956 marked the official birth of artificial intelligence as a discipline?"
     results = bge_rf(query=query, documents=TEXTS, top_k=3)
     wanted = tiny_reranker.rank(query, TEXTS, 3, normalize=True)

@@ -156,5 +156,5 @@ def test_switches_of_numpy_and_numbers(tiny_model: M3Model) -> None:
 @pytest.mark.parametrize("name", [None, "", 3, b"nano"])
 def test_a_model_has_a_name(name: Any) -> None:
     for load in (M3Model.load, BGEM3EmbeddingFunction):
-        with pytest.raises(TypeError, match="must be a folder or a hub id"):
+        with pytest.raises(TypeError, match="must be a folder, a hub id or a URL"):
             load(name)

@@ -51,7 +51,8 @@ class BGERerankFunction:
                 are the CPU.
             query_max_length: Most tokens of a query that are read.
             max_length: Most tokens of a pair that are read.
-            **kwargs: `devices` (another name for `device`), and what else `FlagReranker` takes.
+            **kwargs: `devices` (another name for `device`), `model_class` ("encoder-only-base", which is what trivec
+                runs), and what else `FlagReranker` takes.
 
         Raises:
             TypeError: An unknown argument, or one of a wrong type.
@@ -60,6 +61,9 @@ class BGERerankFunction:
             DeviceError: The device or precision is not to be had here.
             MissingExtraError: A GPU or `engine="torch"` is asked for, and torch is not installed.
         """
+        model_class = kwargs.pop("model_class", None)
+        if model_class not in (None, "encoder-only-base"):
+            raise ValueError(f"model_class={model_class!r:.60} is not to be had: trivec runs 'encoder-only-base'")
         devices = kwargs.pop("devices", None)
         if devices and device and devices != device:
             raise ValueError(f"device={device!r} and devices={devices!r} contradict each other; give one")
