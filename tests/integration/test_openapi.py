@@ -48,6 +48,8 @@ def of_this_model(description: Any, info: dict[str, Any]) -> Any:
     ):
         if name in found.get("properties", {}):
             found["properties"][name] = schema
+    if "cross-encoder" in found.get("enum", []):  # of which this server has none
+        found["enum"] = [mode for mode in found["enum"] if mode != "cross-encoder"]
     return found
 
 
@@ -63,4 +65,4 @@ def test_the_description_is_true(url: str, schemathesis: Path, tmp_path: Path):
         [*command, *options], cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", check=False, timeout=1200
     )
     assert done.returncode == 0, done.stdout[-20_000:]
-    assert "Tested: 21" in done.stdout
+    assert "Tested: 23" in done.stdout

@@ -304,11 +304,17 @@ async def document(_service: Service, _request: Request) -> Response:
 
 @lru_cache(maxsize=1)
 def _description() -> dict[str, Any]:
+    paths = {path: {route[0]: _operation(path, *route)} for path, route in _ROUTES.items()}
+    paths["/"]["get"] = {
+        "summary": "The search page.",
+        "operationId": "get /",
+        "responses": {"200": {"description": "The page.", "content": {"text/html": {"schema": _TEXT}}}},
+    }
     return {
         "openapi": "3.1.0",
         "info": {"title": "trivec serve", "version": trivec.__version__},
         "security": [{}, {"key": []}],
-        "paths": {path: {route[0]: _operation(path, *route)} for path, route in _ROUTES.items()},
+        "paths": paths,
         "components": {
             "schemas": _SCHEMAS,
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
