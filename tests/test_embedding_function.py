@@ -149,7 +149,7 @@ def test_a_model_that_cannot_serve_is_closed_again(tmp_path: Path, monkeypatch: 
 def test_a_length_out_of_range_is_told_before_the_weights_are_loaded(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trivec.model.m3_model.load_engine", None)
+    monkeypatch.setattr("trivec.model.opening.load_engine", None)
     with pytest.raises(ValueError, match="max_length=9000 must lie between 2 and the model's limit of 1024"):
         M3Model.load(tiny_checkpoint, max_length=9000)
 
