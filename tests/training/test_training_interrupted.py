@@ -85,7 +85,7 @@ def parts(folder: Path) -> list[Path]:
 
 
 def run_again(model: Path, data: Path, out: Path):
-    settings = TrainingSettings(steps=4, save_every=2, bf16=False)
+    settings = TrainingSettings(steps=4, save_every=2, bf16=None)
     cut = BatchSettings(batch_size=4, group_size=1)
     return fine_tune(model, [data], out, settings, batches=cut, show_progress=False)
 
