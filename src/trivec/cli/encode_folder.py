@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,7 @@ from trivec.errors import TrivecError
 if TYPE_CHECKING:
     from trivec.bulk.layout import Layout
     from trivec.shards.claims import Claims
-    from trivec.shards.encoder import Encoder
-    from trivec.shards.passages import Reading
-    from trivec.shards.places import Folder
+    from trivec.shards.encoder import Encoder, ModelIdentity
     from trivec.shards.sharded_run import Job, Outcome
 
 _FILES = (".npz", ".parquet")
@@ -183,6 +181,7 @@ def encode_into_folder(
     from trivec.shards.encoder import Encoder
     from trivec.shards.passages import Reading
     from trivec.shards.places import Folder
+    from trivec.shards.sharded_run import begin
     from trivec.support.extras import require
 
     require("pyarrow")
@@ -201,10 +200,17 @@ def encode_into_folder(
     skip = source_options.on_error == "skip"
     folder = Folder(out)
     with Claims(folder.local) as claims:
+
+        def begun(encoder: Encoder, identity: ModelIdentity) -> Job:
+            rows = folder_options.shard_rows
+            return begin(
+                folder, encoder, identity, paths, reading, layout=layout, shard_records=rows, skip=skip, claims=claims
+            )
+
         if folder_options.ray is None:
-            _encode_here(paths, folder, encoder, reading, layout, claims, folder_options, skip)
+            _encode_here(begun, encoder, claims, folder_options)
         else:
-            _encode_on_ray(paths, folder, encoder, reading, layout, claims, folder_options, model_options, skip)
+            _encode_on_ray(begun, encoder, folder_options, model_options)
 
 
 def check_folders(places: list[str]) -> None:
@@ -228,30 +234,12 @@ def check_folders(places: list[str]) -> None:
 
 
 def _encode_here(
-    paths: list[str],
-    folder: Folder,
-    encoder: Encoder,
-    reading: Reading,
-    layout: Layout,
-    claims: Claims,
-    folder_options: FolderOptions,
-    skip: bool,
+    begun: Callable[[Encoder, ModelIdentity], Job], encoder: Encoder, claims: Claims, folder_options: FolderOptions
 ) -> None:
-    from trivec.shards.sharded_run import begin, encode_here, missing
+    from trivec.shards.sharded_run import encode_here, missing
     from trivec.support.progress import progress_bar
 
-    model = encoder.identity()
-    job = begin(
-        folder,
-        encoder,
-        model,
-        paths,
-        reading,
-        layout=layout,
-        shard_records=folder_options.shard_rows,
-        skip=skip,
-        claims=claims,
-    )
+    job = begun(encoder, encoder.identity())
     numbers = missing(job, folder_options.part)
     shards = job.plan.shards
     with progress_bar(
@@ -266,18 +254,13 @@ def _encode_here(
 
 
 def _encode_on_ray(
-    paths: list[str],
-    folder: Folder,
+    begun: Callable[[Encoder, ModelIdentity], Job],
     encoder: Encoder,
-    reading: Reading,
-    layout: Layout,
-    claims: Claims,
     folder_options: FolderOptions,
     model_options: options.ModelOptions,
-    skip: bool,
 ) -> None:
     from trivec.shards.ray_engine import RayCluster
-    from trivec.shards.sharded_run import begin, missing
+    from trivec.shards.sharded_run import missing
     from trivec.support.progress import progress_bar
 
     device = model_options.device or ("cuda" if model_options.engine == "torch" else "cpu")
@@ -285,18 +268,7 @@ def _encode_on_ray(
         str(folder_options.ray), folder_options.workers, model_options.threads, gpu=not device.startswith("cpu")
     ) as cluster:
         encoder = encoder.with_threads(cluster.threads)
-        model = cluster.identity(encoder)
-        job = begin(
-            folder,
-            encoder,
-            model,
-            paths,
-            reading,
-            layout=layout,
-            shard_records=folder_options.shard_rows,
-            skip=skip,
-            claims=claims,
-        )
+        job = begun(encoder, cluster.identity(encoder))
         numbers = missing(job, folder_options.part)
         total = sum(job.plan.shards[i].records for i in numbers)
         with progress_bar(total, "Encoding", "documents", reporting.stderr.is_terminal) as bar:
