@@ -77,9 +77,10 @@ class App:
                 self._service.metrics.failures.labels(error.kind).inc()
             response = error_response(error, speaks_openai(path) if error.openai is None else error.openai)
         except Exception:
-            traceback.print_exc()
+            traceback.print_exc()  # a mistake of the server's own: told in its log whole, to the client as such
             self._service.metrics.failures.labels("Backend").inc()
-            response = error_response(RequestError("Backend", "the server failed on this request"), speaks_openai(path))
+            failed = RequestError("Backend", "the server failed on this request", status=500)
+            response = error_response(failed, speaks_openai(path))
         await response(scope, receive, send)
 
     async def _answer(self, path: str, request: Request) -> Response:
