@@ -14,10 +14,13 @@ import numpy.typing as npt
 from trivec.checkpoint.tokenizer import TokenizedTexts
 from trivec.encoding import EncodingSettings
 from trivec.errors import TrivecError
+from trivec.scheduling.together import join_texts
 from trivec.vectors.embeddings import M3Embeddings
 
 # What is counted for a text before it is tokenized; most texts have four characters a token, Chinese and code fewer.
 _CHARACTERS_PER_TOKEN = 3
+# So many characters are tokenized in one go, some 10 ms' worth: short requests are tokenized in between.
+_PIECE_CHARACTERS = 20_000
 _NOTHING = TokenizedTexts([], frozenset())
 
 
@@ -60,7 +63,7 @@ class Request:
 
     Attributes:
         held: Tokens by which it fills the queue.
-        windows: Its texts cut into windows, those not tokenized yet.
+        windows: Its texts cut into windows, those not tokenized yet, or not whole.
         missing: How many windows are not computed yet.
         ready: The windows that are tokenized and wait to be computed.
         since: When it began to wait for its turn.
@@ -74,12 +77,39 @@ class Request:
         self.answer = answer
         self.held = answer.tokens
         self.windows = deque(windows)
+        self._pieces: list[TokenizedTexts] = []  # of the first of them
+        self._read = 0  # texts in these pieces
         self.missing = len(self.windows)
         self.ready: deque[TokenizedTexts] = deque()
         self.since = time.monotonic()
         self.computing: TokenizedTexts = _NOTHING
         self.steps: Generator[npt.NDArray[np.intp], None, M3Embeddings] | None = None
         self.parts: list[M3Embeddings] = []
+
+    def next_piece(self) -> list[str]:
+        """Return the texts that are to be tokenized next, all of one window."""
+        window = self.windows[0]
+        end, characters = self._read, 0
+        while end < len(window) and characters < _PIECE_CHARACTERS:
+            characters += len(window[end])
+            end += 1
+        return window[self._read : end]
+
+    def take_piece(self, piece: TokenizedTexts) -> TokenizedTexts | None:
+        """Note that `next_piece` is tokenized; return its window if it is whole now."""
+        self._pieces.append(piece)
+        self._read += len(piece.token_ids)
+        if self._read < len(self.windows[0]):
+            return None
+        whole = self._pieces[0] if len(self._pieces) == 1 else join_texts(self._pieces)
+        self.windows.popleft()
+        self._pieces, self._read = [], 0
+        return whole
+
+    @property
+    def begun(self) -> bool:
+        """Whether a window has been tokenized in part."""
+        return bool(self._pieces)
 
     @property
     def length(self) -> tuple[int, int | None]:

@@ -187,44 +187,44 @@ class Scheduler:
                 (short if len(request.windows) == 1 and request.held <= self._batch_tokens() else long).append(request)
             for length in dict.fromkeys(request.length for request in short):
                 self._tokenize_next([request for request in short if request.length == length])
-            if not short and long:
+            if long:  # however many short ones there are: a piece of it takes no longer than they do
                 request = long.popleft()
                 self._tokenize_next([request])
-                if request.windows:
-                    long.append(request)
+                if request.windows:  # a window that is begun is finished first: then there is something to compute
+                    (long.appendleft if request.begun else long.append)(request)
 
     def _tokenize_next(self, requests: list[Request]) -> None:
-        """Tokenize the next window of each request, all in one call of the tokenizer."""
+        """Tokenize the next piece of each request, all in one call of the tokenizer."""
         for request in requests:
             if request.answer.done():  # cancelled
                 request.windows.clear()
         requests = [request for request in requests if request.windows]
         if not requests:
             return
-        windows = [request.windows.popleft() for request in requests]
+        pieces = [request.next_piece() for request in requests]
         began = time.monotonic()
         try:
-            texts = [text for window in windows for text in window]
+            texts = [text for piece in pieces for text in piece]
             tokenized = tokenize_window(texts, self._tokenizer, *requests[0].length)
         except Exception as error:  # whatever a text has the tokenizer do, it is its sender's
             if len(requests) == 1:
                 requests[0].windows.clear()
                 resolve(requests[0].answer, error)
             else:  # whose text it was shows when each is tokenized by itself
-                for request, window in zip(requests, windows, strict=True):
-                    request.windows.appendleft(window)
+                for request in requests:
                     self._tokenize_next([request])
             return
         now = time.monotonic()
         start = 0
-        for request, window in zip(requests, windows, strict=True):
-            part = tokenized if len(requests) == 1 else part_of_texts(tokenized, start, start + len(window))
-            start += len(window)
+        for request, piece in zip(requests, pieces, strict=True):
+            part = tokenized if len(requests) == 1 else part_of_texts(tokenized, start, start + len(piece))
+            start += len(piece)
             request.answer.tokenizing_seconds += now - began
-            more = sum(map(len, part.token_ids)) - guessed_tokens(window, request.settings.max_length)
+            more = sum(map(len, part.token_ids)) - guessed_tokens(piece, request.settings.max_length)
             request.answer.tokens += more
             self._hold(request, more)
-            self._tokenized.put((request, part))
+            if (window := request.take_piece(part)) is not None:
+                self._tokenized.put((request, window))
 
     # What follows runs in the thread that computes.
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -27,6 +28,9 @@ Loaded = tuple[M3Model, "M3Collection | None", "M3Reranker | None"]
 
 # Connections stay open between requests for longer than proxies and clients keep them, so that those close first.
 _KEEP_ALIVE = 75
+# Seconds after which a thread that computes in Python lets another one in. Whenever a batch is done, the thread that
+# made it needs the interpreter, while the event loop has it: Python's own 5 ms are a batch's time.
+_SWITCH = 0.0005
 # Seconds that answers already made are given to be sent, once nothing is computed any more.
 _SENDING = 5
 
@@ -51,7 +55,12 @@ def serve(
         KeyboardInterrupt: It was ended by Ctrl-C, in good order as well.
         BaseException: What `load` raised.
     """
-    asyncio.run(_Process(load, settings, say).run(listening))
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH)
+    try:
+        asyncio.run(_Process(load, settings, say).run(listening))
+    finally:
+        sys.setswitchinterval(before)
 
 
 class _Process:
@@ -82,6 +91,7 @@ class _Process:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # nobody asks for the client's address
             timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=_SENDING,
         )

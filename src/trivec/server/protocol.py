@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+# Key of a request's scope: what is to be called once its connection is lost.
+LOST = "trivec.lost"
 # A connection that asks for nothing, or whose headers trickle in, is closed after so many seconds.
 _SECONDS = 20.0
 
@@ -18,11 +21,13 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
         super().connection_made(transport)
+        self._lost: set[Callable[[], None]] = set()
         self._wait()
 
     def on_message_begin(self) -> None:
         """Wait for the headers of a request that has begun."""
         super().on_message_begin()
+        self.scope[LOST] = self._lost  # type: ignore[typeddict-unknown-key]
         self._wait()
 
     def on_headers_complete(self) -> None:
@@ -31,9 +36,11 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
+        """Wait no more, and tell those that compute for this client."""
         self._end_waiting()
         super().connection_lost(exc)
+        for tell in list(self._lost):
+            tell()
 
     def _wait(self) -> None:
         self._end_waiting()

@@ -13,10 +13,12 @@ from trivec.checkpoint.tokenizer import TokenizedTexts
 from trivec.errors import TrivecError
 from trivec.model import M3Model
 from trivec.model.m3_reranker import M3Reranker
+from trivec.scheduling.delivery import Deliveries
 from trivec.scheduling.requests import Answer, OverloadedError, StoppedError, guessed_tokens
 from trivec.server.bodies import BodyReader
 from trivec.server.errors import RequestError
 from trivec.server.metrics import Metrics
+from trivec.server.protocol import LOST
 from trivec.server.settings import ServerSettings
 from trivec.server.truncation import Truncate, tokenized
 from trivec.vectors.embeddings import M3Embeddings
@@ -29,8 +31,6 @@ T = TypeVar("T")
 
 State = Literal["loading", "ready", "stopping", "failed"]
 
-# Seconds of waiting for an answer after which a client that goes away is noticed.
-_UNWATCHED = 0.05
 # Of token vectors, 4 KB a token at full size, a request's are all in memory until they are sent.
 MOST_COLBERT_TOKENS = 65_536
 
@@ -59,6 +59,7 @@ class Service:
         self._scheduler: Scheduler | None = None
         self._of_reranker: Scheduler | None = None
         self._on_failure = on_failure
+        self._deliveries: Deliveries | None = None
 
     def take(self, model: M3Model, collection: M3Collection | None, reranker: M3Reranker | None = None) -> None:
         """Serve this model from now on. Blocks while a first batch is computed, so that no request waits for that."""
@@ -239,23 +240,22 @@ class Service:
 
     async def _answered(self, request: Request, answer: Answer) -> M3Embeddings:
         """Wait for an answer, unless the client goes away before."""
-        computed = asyncio.wrap_future(answer)
-        gone = None
+        if self._deliveries is None:
+            self._deliveries = Deliveries(asyncio.get_running_loop())
+        computed = self._deliveries.awaited(answer)
+        lost: set[Callable[[], None]] = request.scope[LOST]
+
+        def gone() -> None:
+            if not computed.done():
+                computed.set_exception(ClientDisconnect())
+
+        lost.add(gone)
         try:
-            # Most answers are there before it is worth watching whether somebody still waits for them.
-            await asyncio.wait((computed,), timeout=_UNWATCHED)
-            if not computed.done():
-                gone = asyncio.ensure_future(_gone(request))
-                await asyncio.wait((computed, gone), return_when=asyncio.FIRST_COMPLETED)
-            if not computed.done():
-                raise ClientDisconnect
-            embeddings = computed.result()
+            embeddings = await computed
         except TrivecError as error:
             raise refusal(error) from error
         finally:
-            if gone is not None:
-                gone.cancel()
-            computed.cancel()
+            lost.discard(gone)
         self.metrics.tokenizing.observe(answer.tokenizing_seconds)
         self.metrics.queueing.observe(answer.queue_seconds)
         self.metrics.computing.observe(answer.computing_seconds)
@@ -281,11 +281,6 @@ def in_groups(texts: Sequence[str], max_length: int) -> Iterator[Sequence[str]]:
             start, held = i, 0
         held += tokens
     yield texts[start:]
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def refusal(error: TrivecError) -> RequestError:
