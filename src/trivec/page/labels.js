@@ -56,7 +56,7 @@ const JA = {
   texts: "二つの文",
   query: "何を探しますか",
   mode: "モード",
-  rerank: "再ランキング",
+  rerank: "リランク",
   none: "なし",
   filter: "フィルター",
   limit: "件数",
