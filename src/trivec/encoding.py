@@ -272,7 +272,7 @@ class WindowGathering(Generic[Text]):
 
 def encode_window(
     window: TokenizedTexts, engine: Engine, heads: Heads, max_batch_tokens: int | None
-) -> Generator[npt.NDArray[np.intp], None, M3Embeddings]:
+) -> Generator[tuple[npt.NDArray[np.intp], EncodedBatch], None, M3Embeddings]:
     """Encode a window in steps of a batch, so that the caller may do something else between two.
 
     Args:
@@ -282,7 +282,7 @@ def encode_window(
         max_batch_tokens: As `Engine.encode` takes it.
 
     Yields:
-        The indices of the texts that have just been computed, a batch after another.
+        The indices of the texts that have just been computed and their vectors, a batch after another.
 
     Returns:
         The vectors, in the order of the texts.
@@ -298,7 +298,7 @@ def encode_window(
         texts, vectors = batch
         batches.append(texts)
         encoded.append(vectors)
-        yield texts
+        yield texts, vectors
     position = np.argsort(np.concatenate(batches))  # where text i lies in the batches laid end to end
     dense = [batch.dense for batch in encoded if batch.dense is not None]
     sparse = [batch.sparse for batch in encoded if batch.sparse is not None]
@@ -317,7 +317,8 @@ def _encode_window(
     steps = encode_window(window, engine, settings.heads, settings.max_batch_tokens)
     while True:
         try:
-            progress.update(len(next(steps)))
+            texts, _ = next(steps)
+            progress.update(len(texts))
         except StopIteration as done:
             embeddings: M3Embeddings = done.value
             return embeddings

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from trivec.checkpoint.tokenizer import TokenizedTexts
 from trivec.encoding import EncodingSettings
+from trivec.engines import EncodedBatch
 from trivec.errors import TrivecError
 from trivec.scheduling.together import join_texts
 from trivec.vectors.embeddings import M3Embeddings
@@ -83,7 +84,7 @@ class Request:
         self.ready: deque[TokenizedTexts] = deque()
         self.since = time.monotonic()
         self.computing: TokenizedTexts = _NOTHING
-        self.steps: Generator[npt.NDArray[np.intp], None, M3Embeddings] | None = None
+        self.steps: Generator[tuple[npt.NDArray[np.intp], EncodedBatch], None, M3Embeddings] | None = None
         self.parts: list[M3Embeddings] = []
 
     def next_piece(self) -> list[str]:

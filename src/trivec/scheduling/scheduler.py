@@ -11,18 +11,17 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import TypeVar
 
 from trivec.checkpoint.tokenizer import M3Tokenizer, TokenizedTexts
 from trivec.encoding import EncodingSettings, empty_embeddings, encode_window, join_windows, tokenize_window, windows_of
 from trivec.engines import Engine
 from trivec.errors import TrivecError
+from trivec.scheduling.joined import JoinedRequests
 from trivec.scheduling.requests import Answer, OverloadedError, Request, StoppedError, guessed_tokens, resolve
-from trivec.scheduling.together import join_texts, part_of_texts, part_of_vectors
-from trivec.vectors.embeddings import M3Embeddings
+from trivec.scheduling.together import part_of_texts
 
 T = TypeVar("T")
 
@@ -31,6 +30,9 @@ DEFAULT_QUEUE_TOKENS = 1_000_000
 _PATIENCE = 1.0
 # Share of the newest batch in the measured rate.
 _NEWEST = 0.1
+# So many batches of short requests are computed in one go: out of more texts come batches of more alike lengths, and
+# what is just beyond one batch makes no small one.
+_TOGETHER = 2
 # So many requests that do not go into a batch are looked at before it is computed without others.
 _LOOKED_AT = 64
 _STOPPING = "the program that computes is stopping: ask again later"
@@ -229,13 +231,17 @@ class Scheduler:
     # What follows runs in the thread that computes.
 
     def _compute(self) -> None:
+        indulged = False  # whether the last batch was one of a long request although short ones waited
         while True:
             for tokenized in _drained(self._tokenized, wait=not (self._short or self._long)):
                 if tokenized is None:
                     return
                 self._take(*tokenized)
             long = self._long[0] if self._long else None
-            if long is not None and (not self._short or time.monotonic() - long.since > _PATIENCE):
+            # Where a batch takes seconds, some long one is always out of patience: it gets every other batch at most.
+            impatient = long is not None and time.monotonic() - long.since > _PATIENCE and not indulged
+            indulged = bool(self._short) and impatient
+            if long is not None and (impatient or not self._short):
                 self._long.popleft()
                 self._compute_step(long)
             elif self._short:
@@ -250,7 +256,7 @@ class Scheduler:
             (self._short if few else self._long).append(request)
 
     def _next_together(self) -> list[Request]:
-        """Take short requests, the oldest first, that make a batch."""
+        """Take short requests, the oldest first, that make a batch or two."""
         chosen: list[Request] = []
         passed_over: list[Request] = []
         tokens = 0
@@ -258,7 +264,7 @@ class Scheduler:
             request = self._short.popleft()
             if request.answer.done():  # cancelled
                 continue
-            fits = not chosen or tokens + request.answer.tokens <= self._batch_tokens()
+            fits = not chosen or tokens + request.answer.tokens <= _TOGETHER * self._batch_tokens()
             if fits and (not chosen or request.kind == chosen[0].kind):
                 chosen.append(request)
                 tokens += request.answer.tokens
@@ -268,34 +274,24 @@ class Scheduler:
         return chosen
 
     def _compute_together(self, requests: list[Request]) -> None:
-        """Compute short requests as one window."""
+        """Compute short requests as one window; each of one text is answered as soon as its batch is done."""
         if not requests:
             return
-        began = time.monotonic()
-        windows = [request.ready[0] for request in requests]
-        together = windows[0] if len(windows) == 1 else join_texts(windows)
-        asked = [request.settings.heads for request in requests]
-        heads = replace(asked[0], dense=any(one.dense for one in asked), sparse=any(one.sparse for one in asked))
+        joined = JoinedRequests(requests)
+        steps = encode_window(joined.texts, self._engine(), joined.heads, requests[0].settings.max_batch_tokens)
         try:
-            embeddings = _finished(
-                encode_window(together, self._engine(), heads, requests[0].settings.max_batch_tokens)
-            )
+            while True:
+                joined.answer_batch(*next(steps))
+        except StopIteration as done:
+            self._measure(joined.began, sum(r.answer.tokens for r in requests), len(joined.texts.token_ids))
+            joined.answer_all(done.value)
         except TrivecError as error:
             if len(requests) == 1:
                 resolve(requests[0].answer, error)
             else:  # whose text it was shows when each is computed by itself
                 for request in requests:
-                    self._compute_together([request])
-            return
-        seconds = self._measure(began, sum(request.answer.tokens for request in requests), len(together.token_ids))
-        start = 0
-        for request, window in zip(requests, windows, strict=True):
-            end = start + len(window.token_ids)
-            request.answer.queue_seconds = began - request.since
-            request.answer.computing_seconds = seconds
-            own = embeddings if len(requests) == 1 else part_of_vectors(embeddings, start, end, request.settings.heads)
-            resolve(request.answer, own)
-            start = end
+                    if not request.answer.done():
+                        self._compute_together([request])
 
     def _compute_step(self, request: Request) -> None:
         """Compute a batch of a long request, and have it wait for its next turn."""
@@ -313,7 +309,7 @@ class Scheduler:
                 request.steps = encode_window(
                     request.computing, self._engine(), settings.heads, settings.max_batch_tokens
                 )
-            texts = next(request.steps)
+            texts, _ = next(request.steps)
             tokens = sum(len(request.computing.token_ids[i]) for i in texts)
             answer.computing_seconds += self._measure(began, tokens, len(texts))
             self._hold(request, -tokens)
@@ -349,12 +345,3 @@ def _drained(waiting: queue.SimpleQueue[T], *, wait: bool) -> Iterator[T]:
     with suppress(queue.Empty):
         while True:
             yield waiting.get_nowait()
-
-
-def _finished(steps: Generator[object, None, M3Embeddings]) -> M3Embeddings:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            embeddings: M3Embeddings = done.value
-            return embeddings

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from trivec.checkpoint.tokenizer import TokenizedTexts
-from trivec.engines import Heads
+from trivec.engines import EncodedBatch, Heads
 from trivec.vectors.embeddings import M3Embeddings
 from trivec.vectors.sparse import row_slice
 
@@ -26,12 +26,17 @@ def part_of_texts(tokenized: TokenizedTexts, start: int, end: int) -> TokenizedT
     return TokenizedTexts(tokenized.token_ids[start:end], cut)
 
 
-def part_of_vectors(embeddings: M3Embeddings, start: int, end: int, heads: Heads) -> M3Embeddings:
-    """Return what was asked for of texts `start` to `end`, copied so that it does not keep all in memory."""
-    dense, sparse, colbert_vecs = embeddings.dense, embeddings.sparse, embeddings.colbert_vecs
+def part_of_vectors(
+    vectors: M3Embeddings | EncodedBatch, start: int, end: int, heads: Heads, cut: frozenset[int]
+) -> M3Embeddings:
+    """Return what was asked for of texts `start` to `end`, copied so that it does not keep all in memory.
+
+    `cut` says which of these texts, counted from `start`, were cut.
+    """
+    dense, sparse, colbert_vecs = vectors.dense, vectors.sparse, vectors.colbert_vecs
     return M3Embeddings(
         dense=dense[start:end].copy() if dense is not None and heads.dense else None,
         sparse=row_slice(sparse, start, end).copy() if sparse is not None and heads.sparse else None,
         colbert_vecs=None if colbert_vecs is None else colbert_vecs[start:end],
-        cut=frozenset(i - start for i in embeddings.cut if start <= i < end),
+        cut=cut,
     )

@@ -27,13 +27,19 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Wait for the headers of a request that has begun."""
         super().on_message_begin()
-        self.scope[LOST] = self._lost  # type: ignore[typeddict-unknown-key]
+        self.scope[LOST] = self._lost  # type: ignore[literal-required]
         self._wait()
 
     def on_headers_complete(self) -> None:
         """Wait no more: the body has a limit of its own."""
         self._end_waiting()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Read on, behind a large body too: else nobody would see that the client goes away."""
+        super().on_message_complete()
+        if not self.pipeline:
+            self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more, and tell those that compute for this client."""
