@@ -172,6 +172,45 @@ def test_a_long_request_is_not_passed_over_for_ever(tiny_model: M3Model, schedul
             asker.join()
 
 
+def test_short_ones_do_not_wait_for_long_ones_that_are_out_of_patience(
+    tiny_model: M3Model, gated: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trivec.scheduling.scheduler._PATIENCE", 0.0)  # as where a batch takes seconds
+    engine, make = gated
+    scheduler = make()
+    settings = tiny_model.encoding_settings()
+    long = [scheduler.submit(texts_of([200] * 100), settings) for _ in range(3)]
+    until(lambda: engine.calls == [100])
+    short = scheduler.submit(["a short one"], settings)
+    until(lambda: scheduler._tokenized.qsize() == 3)
+    engine.gate.release(3)
+    short.result(30)
+    assert not any(answer.done() for answer in long)
+
+
+def test_a_short_one_is_tokenized_between_the_pieces_of_a_long_one(tiny_model: M3Model) -> None:
+    pieces: list[int] = []
+
+    class Slow:
+        """The tokenizer, in no hurry."""
+
+        def encode_batch(self, texts: list[str], max_length: int) -> Any:
+            pieces.append(len(texts))
+            time.sleep(0.02)
+            return tiny_model.tokenizer.encode_batch(texts, max_length)
+
+    settings = tiny_model.encoding_settings()
+    scheduler = Scheduler(Slow(), lambda: tiny_model._engine, tiny_model.dim)
+    texts = texts_of([200] * 1000)
+    long = scheduler.submit(texts, settings)
+    until(lambda: len(pieces) > 1)
+    scheduler.submit(["a short one"], settings).result(30)
+    assert sum(pieces) < 1000
+    assert_same(long.result(60), tiny_model.encode(texts))
+    assert sum(pieces) == 1001
+    scheduler.stop()
+
+
 def test_beyond_the_limit_a_request_is_refused_until_there_is_room(tiny_model: M3Model, gated: Any) -> None:
     engine, make = gated
     scheduler = make(max_queue_tokens=100)
