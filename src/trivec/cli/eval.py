@@ -194,8 +194,7 @@ def evaluate(
     fusion = None if weights is None else _weights(weights)
     _check_baseline(mode, baseline)
     _check_reranker(mode, reranker)
-    if pool > 1 and milvus is None:
-        raise typer.BadParameter("--pool pools token vectors that Milvus keeps: give --milvus fp16 or int8 too")
+    _check_pool(pool, milvus)
     _check_folders({"--json": json_file, "--markdown": markdown, "--chart": chart, "--html": html})
     _check_page(html, language)
     from trivec import evaluation
@@ -269,6 +268,11 @@ def _check_reranker(modes: list[EvaluatedMode] | None, reranker: str | None) -> 
         raise typer.BadParameter("--mode cross-encoder needs --reranker MODEL")
     if reranker is not None and is_url(reranker):
         raise typer.BadParameter(f"--reranker {reranker}: scores are kept by the model's content, so name its files")
+
+
+def _check_pool(pool: int, milvus: TokenForm | None) -> None:
+    if pool > 1 and milvus is None:
+        raise typer.BadParameter("--pool pools token vectors that Milvus keeps: give --milvus fp16 or int8 too")
 
 
 def _check_folders(files: dict[str, Path | None]) -> None:

@@ -20,7 +20,7 @@ LABELS: dict[str, dict[str, str]] = {
         "modes": "Modes",
         "mean": "Mean of {count} data sets, each of which counts the same.",
         "mode": "Mode",
-        "figures": "Figures are per cent. ±: half of the 95 % interval over queries, which is the line drawn on the bar.",
+        "figures": "Figures are per cent. ±: half of the 95 % interval over queries, drawn as a line on the bar.",
         "star": "*: differs from {baseline} with p < {level} in a paired t-test over queries, not corrected for the "
         "number of comparisons.",
         "by_dataset": "{metric} by data set",

@@ -1,4 +1,4 @@
-"""An evaluation report as one HTML file that needs no other: figures with their intervals, and the queries that are lost.
+"""An evaluation report as one HTML file that needs no other: figures with their intervals, and queries that are lost.
 
 No script, nothing from elsewhere, and the same report makes the same page. Texts of queries and documents are cut.
 """

@@ -1,6 +1,6 @@
 """At which queries a mode loses, and to what: those that another mode answers better, with the passages in question.
 
-Figures and rankings are the report's, texts the data sets': nothing is searched again. Knows nothing of how it is shown.
+Figures and rankings are the report's, texts the data sets': nothing is searched again. Knows nothing of pages.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ def lost_queries(report: EvaluationReport, datasets: Sequence[RetrievalDataset],
 
 def unanswered_queries(report: EvaluationReport, datasets: Sequence[RetrievalDataset]) -> list[LostQuery]:
     """Return the queries at which the best mode of each is furthest from 1, with passages as `best_mode` ranks them."""
-    losses = [1 - np.max([by_metric[_METRIC] for by_metric in one.per_query.values()], axis=0) for one in report.datasets]
+    losses = [
+        1 - np.max([by_metric[_METRIC] for by_metric in one.per_query.values()], axis=0) for one in report.datasets
+    ]
     return _largest(report, datasets, losses, best_mode(report))
 
 
@@ -94,7 +96,7 @@ def best_mode(report: EvaluationReport) -> str:
 
 
 def against_baseline(report: EvaluationReport, mode: str) -> tuple[int, int, int] | None:
-    """At how many queries a mode's nDCG@10 is higher than the baseline's, the same, and lower; None for the baseline."""
+    """At how many queries a mode's nDCG@10 is above, equal to and below the baseline's; None for the baseline itself."""
     if report.baseline in (None, mode):
         return None
     pairs = [(one.per_query[mode][_METRIC], one.per_query[report.baseline][_METRIC]) for one in report.datasets]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 import re
 
-# What HTML may not hold or what reaches beyond the element that it stands in: controls but tabs and line ends, halves of
-# surrogate pairs, and embeddings, overrides and isolates of the writing direction. Not among them: joiners and
+# What HTML may not hold or what reaches beyond the element that it stands in: controls but tabs and line ends, halves
+# of surrogate pairs, and embeddings, overrides and isolates of the writing direction. Not among them: joiners and
 # direction marks, which Persian, Hindi, Hebrew and Arabic need.
 _UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u206f\ud800-\udfff]")
 
