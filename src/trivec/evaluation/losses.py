@@ -96,7 +96,7 @@ def best_mode(report: EvaluationReport) -> str:
 
 
 def against_baseline(report: EvaluationReport, mode: str) -> tuple[int, int, int] | None:
-    """At how many queries a mode's nDCG@10 is above, equal to and below the baseline's; None for the baseline itself."""
+    """At how many queries a mode's nDCG@10 is above, equal to and below the baseline's; None for the baseline."""
     if report.baseline in (None, mode):
         return None
     pairs = [(one.per_query[mode][_METRIC], one.per_query[report.baseline][_METRIC]) for one in report.datasets]
