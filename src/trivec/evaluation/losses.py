@@ -114,7 +114,7 @@ def _largest(
     candidates = []
     for number, of_dataset in enumerate(losses):
         order = np.argsort(-of_dataset, kind="stable")[:QUERIES_SHOWN]
-        candidates += [(-of_dataset[i], turn, number, i) for turn, i in enumerate(order) if of_dataset[i] > 0]
+        candidates += [(-of_dataset[i], turn, number, i) for turn, i in enumerate(order.tolist()) if of_dataset[i] > 0]
     return [
         _lost(report.datasets[number], datasets[number], report.datasets[number].query_ids[i], float(-negative), mode)
         for negative, _, number, i in sorted(candidates)[:QUERIES_SHOWN]
