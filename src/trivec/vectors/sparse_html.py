@@ -17,6 +17,8 @@ _ROWS, _WEIGHTS = 20, 5
 
 def table_of_weights(matrix: SparseMatrix) -> str:
     """Return the largest weights of one text, or of many a row each with the largest few."""
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
     if len(matrix) == 1:
         header = ("token id", "weight")
         rows = _heaviest(matrix, 0, _ROWS)
