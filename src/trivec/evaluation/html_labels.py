@@ -47,7 +47,7 @@ LABELS: dict[str, dict[str, str]] = {
         "not_among": "not among the {count:,} found",
         "grade": "grade {grade}",
         "unjudged": "not judged",
-        "rest": "… ({count:,} more characters)",
+        "rest": "({count:,} more characters)",
     },
     "ja": {
         "heading": "{model} の評価",
@@ -93,6 +93,6 @@ LABELS: dict[str, dict[str, str]] = {
         "not_among": "見つかった {count:,} 件に含まれない",
         "grade": "評点 {grade}",
         "unjudged": "未判定",
-        "rest": "…(残り {count:,} 文字)",
+        "rest": "(残り {count:,} 文字)",
     },
 }

@@ -246,7 +246,7 @@ def _lost(lost: LostQuery, named: bool, labels: Labels) -> str:
     left_out = labels["left_out"].format(count=lost.relevant_left_out)
     parts = [
         f'<details class="lost"><summary><span class="loss">−{100 * lost.loss:.1f}</span> '
-        f"<bdi>{shown(' '.join(lost.query.split()), _LINE, '…')}</bdi>{dataset}</summary>",
+        f"<bdi>{shown(' '.join(lost.query.split()), _LINE, '')}</bdi>{dataset}</summary>",
         # The line above has all of a short query.
         _text(lost.query, labels) if len(lost.query) > _LINE else "",
         f"<h4>{labels['relevant']}</h4>",
@@ -280,4 +280,4 @@ def _text(text: str, labels: Labels) -> str:
 
 def _isolated(text: str) -> str:
     """A name or an id of somebody else's: whatever way it is written, what stands beside it stays in place."""
-    return f"<bdi>{shown(text, _LINE, '…')}</bdi>"
+    return f"<bdi>{shown(text, _LINE, '')}</bdi>"

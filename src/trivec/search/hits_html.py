@@ -26,7 +26,8 @@ _UNSPACED = re.compile(
     "\u0e00-\u0eff\u1780-\u17ff]"
 )
 # Notebooks align cells to the right, and some do not break their lines.
-_LEFT = ' style="text-align: left; white-space: pre-line; overflow-wrap: anywhere" dir="auto"'
+_NAME = ' style="text-align: start; white-space: pre-line; overflow-wrap: break-word" dir="auto"'
+_PROSE = _NAME.replace("break-word", "anywhere")  # which may be narrower than its longest word
 
 
 def table_of_hits(hits: Sequence[Hit]) -> str:
@@ -35,7 +36,8 @@ def table_of_hits(hits: Sequence[Hit]) -> str:
         return "<p>No hits.</p>"
     scores = {name: field for name, field in _SCORES.items() if any(getattr(hit, field) is not None for hit in hits)}
     in_chunks = any(hit.chunks for hit in hits)
-    header = ["rank", "score", *scores, *(["chunks"] if in_chunks else []), "text", "id", "metadata"]
+    header = ["rank", "score", *scores, *(["chunks"] if in_chunks else [])]
+    left = {"text": _PROSE, "id": _NAME, "metadata": _NAME}
     rows = []
     for rank, hit in enumerate(hits[:_HITS], start=1):
         figures = [str(rank), *(_figure(getattr(hit, field)) for field in ("score", *scores.values()))]
@@ -43,10 +45,13 @@ def table_of_hits(hits: Sequence[Hit]) -> str:
         words = [word for word, _ in hit.matched_words or ()]
         metadata = [f"{shown(name, _SHORT)}: {shown(str(value), _SHORT)}" for name, value in hit.metadata.items()]
         texts = [_marked(hit.text, words), shown(hit.id, _SHORT), "\n".join(metadata)]
-        rows.append("".join([*(f"<td>{one}</td>" for one in figures), *(f"<td{_LEFT}>{one}</td>" for one in texts)]))
+        cells = [f"<td>{one}</td>" for one in figures]
+        cells += [f"<td{style}>{one}</td>" for style, one in zip(left.values(), texts, strict=True)]
+        rows.append("".join(cells))
     more = f"<p>{len(hits) - _HITS:,} more hits</p>" if len(hits) > _HITS else ""
     return (
-        f"<table><thead><tr>{''.join(f'<th>{name}</th>' for name in header)}</tr></thead>\n"
+        f"<table><thead><tr>{''.join(f'<th>{name}</th>' for name in header)}"
+        f"{''.join(f'<th{style}>{name}</th>' for name, style in left.items())}</tr></thead>\n"
         f"<tbody>{''.join(f'<tr>{row}</tr>' for row in rows)}</tbody></table>{more}"
     )
 

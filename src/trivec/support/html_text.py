@@ -10,7 +10,7 @@ import re
 # direction marks, which Persian, Hindi, Hebrew and Arabic need.
 _UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u206f\ud800-\udfff]")
 
-_REST = "… ({count:,} more characters)"
+_REST = "({count:,} more characters)"
 
 
 def shown(text: str, most: int | None = None, rest: str = _REST) -> str:
@@ -19,12 +19,15 @@ def shown(text: str, most: int | None = None, rest: str = _REST) -> str:
     Args:
         text: The text.
         most: Characters to show at most; None: all.
-        rest: Stands behind a text that is cut; `{count}` is how many characters it has more.
+        rest: Stands behind a text that is cut; `{count}` is how many characters it has more. Empty: an ellipsis alone.
 
     >>> shown("<b>\x1b[2J</b>")
     '&lt;b&gt;�[2J&lt;/b&gt;'
     >>> shown("wonderful", 6)
-    'wonder… (3 more characters)'
+    'wonder… <bdi>(3 more characters)</bdi>'
     """
-    end = "" if most is None or len(text) <= most else rest.format(count=len(text) - most)
-    return html.escape(_UNSAFE.sub("\ufffd", text[:most])) + end
+    start = html.escape(_UNSAFE.sub("\ufffd", text[:most]))
+    if most is None or len(text) <= most:
+        return start
+    # Isolated, as the text may be written from right to left and this is not.
+    return f"{start}… <bdi>{rest.format(count=len(text) - most)}</bdi>" if rest else f"{start}…"
