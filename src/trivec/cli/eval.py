@@ -1,4 +1,4 @@
-"""`trivec eval`: how good a model is at finding things, as tables, JSON, TREC runs and a chart."""
+"""`trivec eval`: how good a model is at finding things, as tables, JSON, TREC runs, a chart and a page."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from trivec.cli import options, reporting
 from trivec.search.modes import EVALUATED_MODES, EvaluatedMode
+from trivec.support import part_files
 from trivec.support.addresses import is_url
 from trivec.vectors.token_forms import TokenForm
 
@@ -127,6 +128,18 @@ def evaluate(
         Path | None,
         typer.Option(dir_okay=False, help="Draw nDCG@10 as bars (.png, .svg, .pdf).", rich_help_panel="Output"),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            help="Write a page (.html) of the figures and the queries that each mode loses.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    language: Annotated[
+        Literal["en", "ja"] | None,
+        typer.Option(help="Of the page. Default: en.", show_default=False, rich_help_panel="Output"),
+    ] = None,
     max_length: Annotated[
         int | None,
         typer.Option(
@@ -173,15 +186,17 @@ def evaluate(
     trivec eval BAAI/bge-m3 scifact/ --reranker BAAI/bge-reranker-v2-m3 --candidates 50
 
     trivec eval my-model test.jsonl --milvus int8 --pool 2
+
+    trivec eval my-model test.jsonl --html report.html
     """
     # What can be wrong with the arguments is found before the model is loaded.
     _check_fusion_options(model, weights is not None, bool(tune_fusion), save_fusion)
     fusion = None if weights is None else _weights(weights)
     _check_baseline(mode, baseline)
     _check_reranker(mode, reranker)
-    if pool > 1 and milvus is None:
-        raise typer.BadParameter("--pool pools token vectors that Milvus keeps: give --milvus fp16 or int8 too")
-    _check_folders({"--json": json_file, "--markdown": markdown, "--chart": chart})
+    _check_pool(pool, milvus)
+    _check_folders({"--json": json_file, "--markdown": markdown, "--chart": chart, "--html": html})
+    _check_page(html, language)
     from trivec import evaluation
     from trivec.evaluation.chart import check_chart_path
 
@@ -230,6 +245,8 @@ def evaluate(
         report.write_runs(runs)
     if chart is not None:
         evaluation.write_chart(report, chart)
+    if html is not None:
+        _write_page(evaluation.html_report(report, held_out, language or "en"), html)
 
 
 def _check_fusion_options(model: str, given: bool, tuned: bool, saved: bool) -> None:
@@ -253,10 +270,33 @@ def _check_reranker(modes: list[EvaluatedMode] | None, reranker: str | None) -> 
         raise typer.BadParameter(f"--reranker {reranker}: scores are kept by the model's content, so name its files")
 
 
+def _check_pool(pool: int, milvus: TokenForm | None) -> None:
+    if pool > 1 and milvus is None:
+        raise typer.BadParameter("--pool pools token vectors that Milvus keeps: give --milvus fp16 or int8 too")
+
+
 def _check_folders(files: dict[str, Path | None]) -> None:
     for option, path in files.items():
         if path is not None and not path.parent.is_dir():
             raise typer.BadParameter(f"{option} {path}: there is no folder {path.parent}")
+
+
+def _check_page(page: Path | None, language: str | None) -> None:
+    if page is None:
+        if language is not None:
+            raise typer.BadParameter("--language is the page's: give --html FILE.html too")
+    elif page.suffix != ".html":
+        raise typer.BadParameter(f"--html {page} must end in .html")
+    else:
+        part_files.check_writable(page)
+
+
+def _write_page(text: str, page: Path) -> None:
+    try:
+        with part_files.replacing(page) as part:
+            part.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise part_files.cannot_write(page, error) from error
 
 
 def _warn_of_shared_questions(development: list[RetrievalDataset], held_out: list[RetrievalDataset]) -> None:

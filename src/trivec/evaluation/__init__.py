@@ -16,6 +16,7 @@ from trivec.evaluation.chart import write_chart
 from trivec.evaluation.datasets import DatasetError, RetrievalDataset, load_datasets
 from trivec.evaluation.evaluate import EvaluationSettings, evaluate, tune_fusion
 from trivec.evaluation.fusion_weights import store_fusion_weights
+from trivec.evaluation.html_report import html_report
 from trivec.evaluation.metrics import METRICS, Estimate
 from trivec.evaluation.report import DatasetReport, EvaluationReport
 from trivec.evaluation.tables import markdown_tables, terminal_tables
@@ -34,6 +35,7 @@ __all__ = [
     "ThroughMilvus",
     "default_cache_folder",
     "evaluate",
+    "html_report",
     "load_datasets",
     "markdown_tables",
     "store_fusion_weights",

@@ -78,6 +78,12 @@ class Run:
             for number, (documents, _) in enumerate(self.pairs.by_query(len(self.query_ids)))
         }
 
+    def of_query(self, number: int) -> list[tuple[str, float]]:
+        """Document ids with their scores for the query of one row number, best first."""
+        start, end = np.searchsorted(self.pairs.query, [number, number + 1])
+        rows, scores = self.pairs.document[start:end].tolist(), self.pairs.score[start:end].tolist()
+        return [(self.document_ids[row], score) for row, score in zip(rows, scores, strict=True)]
+
     def write(self, path: Path, tag: str) -> None:
         """Write a TREC run file: query, Q0, document, rank from 1, score, tag; blanks in ids and tag become "_"."""
         with path.open("w", encoding="utf-8") as file:

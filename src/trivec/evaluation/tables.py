@@ -85,10 +85,14 @@ def _by_metric(title: str, estimates: dict[str, dict[str, Estimate]]) -> _Grid:
     return _Grid(title, ["mode", *METRICS], rows)
 
 
-def _cell(value: Estimate) -> str:
+def figure(value: Estimate) -> str:
+    """A mean with half of its interval, and "*" if it differs from the baseline's."""
     text = f"{100 * value.mean:.1f}"
     if value.low is not None and value.high is not None:
         text += f" ±{50 * (value.high - value.low):.1f}"
-    if value.p_value is None:
-        return text
-    return text + ("*" if value.p_value < SIGNIFICANT else " ")
+    return text + "*" * (value.p_value is not None and value.p_value < SIGNIFICANT)
+
+
+def _cell(value: Estimate) -> str:
+    """A blank stands where other figures of the column may have a star."""
+    return figure(value) + " " * (value.p_value is not None and value.p_value >= SIGNIFICANT)

@@ -26,7 +26,7 @@ from trivec.milvus.table_tokens import TokensAsked
 from trivec.model import M3Model
 from trivec.search import grouping, hybrid, multi
 from trivec.search.fusion import RRF, FusionWeights, Weighted, own_ranker
-from trivec.search.hits import Hit
+from trivec.search.hits import Hit, Hits
 from trivec.search.modes import Mode, Rerank
 from trivec.support.arguments import whole_number
 from trivec.support.caller import level_of_the_caller
@@ -389,7 +389,8 @@ class M3Collection:
             weights: Of dense, sparse and token-vector score in "all". None: the model's fusion weights, or 1 each.
 
         Returns:
-            The hits of the one query, or a list of them for each query in order; best first.
+            The hits of the one query, or a list of them for each query in order; best first. Notebooks show the hits
+            of a query as a table.
 
         Raises:
             MilvusError: The collection does not exist, or Milvus refused the search, for instance for its filter.
@@ -445,7 +446,8 @@ class M3Collection:
         if matched_words:
             spans = self.model.tokenizer.tokens_with_spans
             hits = hybrid.with_matched_words(texts, encoded, hits, self._table.fetch, spans)
-        return hits[0] if isinstance(queries, str) else hits
+        lists: list[list[Hit]] = [Hits(ranking) for ranking in hits]
+        return lists[0] if isinstance(queries, str) else lists
 
     def _reranked(
         self, queries: list[str], encoded: M3Embeddings, found: list[list[Hit]], reranker: M3Reranker | None

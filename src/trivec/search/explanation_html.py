@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from trivec.support.html_text import shown
 
 if TYPE_CHECKING:
     from trivec.search.explanation import Explanation, Word
@@ -16,9 +17,7 @@ def still_picture(explanation: Explanation) -> str:
         _words(explanation.query, explanation.query_words),
         _words(explanation.text, explanation.text_words),
         "<table>"
-        + "".join(
-            f"<tr><td>{html.escape(mode)}</td><td>{score:.4f}</td></tr>" for mode, score in explanation.scores.items()
-        )
+        + "".join(f"<tr><td>{shown(mode)}</td><td>{score:.4f}</td></tr>" for mode, score in explanation.scores.items())
         + "</table>",
     ]
     return "".join(lines)
@@ -30,8 +29,8 @@ def _words(text: str, words: Sequence[Word]) -> str:
     end = 0
     for word in words:
         shade = f"rgb(11 92 173 / {0.45 * word.weight / heaviest:.3f})"
-        shown = html.escape(text[word.start : word.end])
-        parts.append(html.escape(text[end : word.start]))
-        parts.append(f'<span style="background: {shade}" title="{word.weight:.3f}">{shown}</span>')
+        parts.append(shown(text[end : word.start]))
+        spelled = shown(text[word.start : word.end])
+        parts.append(f'<span style="background: {shade}" title="{word.weight:.3f}">{spelled}</span>')
         end = word.end
-    return f'<p dir="auto">{"".join(parts)}{html.escape(text[end : end + 2000])}</p>'
+    return f'<p dir="auto">{"".join(parts)}{shown(text[end:], 2000)}</p>'

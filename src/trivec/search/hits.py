@@ -38,6 +38,18 @@ class Hit:
     chunks: tuple[Hit, ...] | None = None
     cross_encoder_score: float | None = None
 
+    def _repr_html_(self) -> str:
+        return Hits([self])._repr_html_()
+
+
+class Hits(list[Hit]):
+    """The hits of one query, best first: a list, which notebooks show as a table."""
+
+    def _repr_html_(self) -> str:
+        from trivec.search.hits_html import table_of_hits
+
+        return table_of_hits(self)
+
 
 @dataclass(frozen=True)
 class RerankResult:

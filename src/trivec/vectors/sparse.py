@@ -43,6 +43,11 @@ class SparseMatrix(csr_array):  # type: ignore[misc]
         n, columns = self.shape
         return f"<SparseMatrix {n} x {columns}, {self.dtype}, {self.nnz} weights>"
 
+    def _repr_html_(self) -> str:
+        from trivec.vectors.sparse_html import table_of_weights
+
+        return table_of_weights(self)
+
     def __getitem__(self, key: Any) -> Any:
         row, rest = _row_named(key)
         if row is not None and (not rest or (len(rest) == 1 and _is_everything(rest[0]))):
