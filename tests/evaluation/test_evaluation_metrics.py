@@ -79,3 +79,9 @@ def test_macro_average_counts_every_data_set_the_same():
     assert macro.mean == pytest.approx((2 / 3 + 0) / 2)
     assert macro.low <= macro.mean <= macro.high
     assert macro.high <= 0.5
+
+
+def test_an_id_may_hold_any_character():
+    odd = {"a\0b": {"x\0y": 1, "x\0z": 0}, "a\0c": {"x\0z": 1}}
+    values = per_query_metrics({"a\0b": ["x\0z", "x\0y"], "a\0c": ["x\0z"]}, odd)
+    np.testing.assert_allclose(values["MRR@10"], [1 / 2, 1])

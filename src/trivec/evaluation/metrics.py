@@ -66,16 +66,25 @@ def per_query_metrics(
         "R@1": (ir_measures.R @ 1, 10),
     }
     values = {name: np.zeros(len(qrels)) for name in metrics}
-    position = {query: i for i, query in enumerate(qrels)}
+    # Queries and documents go by numbers: trec_eval, which is C, would end an id at its first U+0000.
+    numbers: dict[str, str] = {}
+
+    def number(document: str) -> str:
+        return numbers.setdefault(document, str(len(numbers)))
+
+    judged = {
+        str(i): {number(document): grade for document, grade in grades.items()}
+        for i, grades in enumerate(qrels.values())
+    }
     for cutoff in sorted({measures[name][1] for name in metrics}):
         names = {measures[name][0]: name for name in metrics if measures[name][1] == cutoff}
         # trec_eval sorts by score and breaks ties by id; falling numbers as scores keep the order that was given.
         run = {
-            query: {document: float(-rank) for rank, document in enumerate(rankings.get(query, ())[:cutoff])}
-            for query in qrels
+            str(i): {number(document): float(-rank) for rank, document in enumerate(rankings.get(query, ())[:cutoff])}
+            for i, query in enumerate(qrels)
         }
-        for value in ir_measures.iter_calc(list(names), qrels, run):
-            values[names[value.measure]][position[value.query_id]] = value.value
+        for value in ir_measures.iter_calc(list(names), judged, run):
+            values[names[value.measure]][int(value.query_id)] = value.value
     return values
 
 
