@@ -358,7 +358,7 @@ class M3Model(LoadedModel):
         """
         return self.max_length if max_length is None else within_limit(name, max_length, self._length_limit)
 
-    def settings_of(self, **options: Unpack[kinds.Unknown]) -> EncodingSettings:
+    def encoding_settings(self, **options: Unpack[kinds.Unknown]) -> EncodingSettings:
         """Return the arguments of `encode`, which has their meaning and errors, checked."""
         return settings_of(self, **options)
 
