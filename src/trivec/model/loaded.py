@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from trivec.checkpoint import M3Config
+from trivec.checkpoint import Checkpoint, M3Config
 from trivec.checkpoint.fingerprint import model_fingerprint
 from trivec.engines import Engine
 from trivec.errors import TrivecError
@@ -18,6 +18,7 @@ from trivec.support.forks import PerProcess
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from trivec.checkpoint.tokenizer import M3Tokenizer
     from trivec.scheduling.scheduler import Scheduler
 
 
@@ -32,15 +33,15 @@ class LoadedModel:
     _scheduler: Scheduler | None = None
 
     def __init__(self, opened: Opened) -> None:
-        self.name = str(opened.arguments.name_or_path)
-        self.tokenizer = opened.tokenizer
-        self.max_length = opened.arguments.max_length or opened.checkpoint.config.max_length
-        self.checkpoint = opened.checkpoint
-        self.closed = False
+        self.name: str = str(opened.arguments.name_or_path)
+        self.tokenizer: M3Tokenizer = opened.tokenizer
+        self.max_length: int = opened.arguments.max_length or opened.checkpoint.config.max_length
+        self.checkpoint: Checkpoint = opened.checkpoint
+        self.closed: bool = False
         self._arguments = opened.arguments
         self._opened = opened
         engine = self._load_engine()
-        self.precision = engine.precision
+        self.precision: str = engine.precision
         # An engine whose threads come back in a child by themselves says so: its weights are then shared.
         self._engines = PerProcess(engine, self._load_engine, survives=getattr(engine, "survives_fork", False))
 
