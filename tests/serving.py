@@ -8,12 +8,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 START_LIMIT_S = 60
+TRIVEC = (sys.executable, "-m", "trivec")
 
 
 @dataclass
@@ -28,7 +29,7 @@ class Served:
 @contextmanager
 def listening(model: str | Path, *options: str) -> Iterator[Served]:
     """Start it and wait only until it listens, which is before the model is loaded; end it at once."""
-    command = [sys.executable, "-m", "trivec", "serve", str(model), "--port", "0", *options]
+    command = [*TRIVEC, "serve", str(model), "--port", "0", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield _listening(process)
@@ -37,9 +38,9 @@ def listening(model: str | Path, *options: str) -> Iterator[Served]:
 
 
 @contextmanager
-def serving(model: str | Path, *options: str) -> Iterator[Served]:
+def serving(model: str | Path, *options: str, trivec: Sequence[str | Path] = TRIVEC) -> Iterator[Served]:
     """Start `trivec serve MODEL --port 0 OPTIONS`, wait until it is warm, end it by SIGTERM: it exits with 0."""
-    command = [sys.executable, "-m", "trivec", "serve", str(model), "--port", "0", *options]
+    command = [*trivec, "serve", str(model), "--port", "0", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield _warm(process)

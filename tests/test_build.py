@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import platform
 import shutil
-import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from types import ModuleType
 
@@ -55,22 +52,3 @@ def test_no_compiler_is_told_with_the_remedy(build: ModuleType, monkeypatch: pyt
     monkeypatch.setenv("PATH", "")
     assert "there is no C compiler (Debian, Ubuntu: apt install gcc)" in build.compile_kernels()
     assert not build.LIBRARY.exists()
-
-
-@pytest.mark.slow
-@needs_linux_on_x86
-@pytest.mark.parametrize(("compiler", "tag"), [("cc", "py3-none-linux_x86_64"), ("false", "py3-none-any")])
-def test_wheels_with_and_without_kernels(compiler: str, tag: str, tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(source)]
-    subprocess.run(command, check=True, env=os.environ | {"CC": compiler})
-    (wheel,) = tmp_path.glob("*.whl")
-    assert wheel.name.endswith(f"-{tag}.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    assert ("trivec/engines/native/libtrivec.so" in names) == (compiler == "cc")
-    assert "trivec/engines/native/engine.py" in names
-    assert not [name for name in names if name.endswith((".c", ".h"))]

@@ -1,28 +1,30 @@
-"""What a type checker sees of the public interface, by mypy on code as users write it."""
+"""What type checkers see of the public interface, on code as users write it."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-api = pytest.importorskip("mypy.api")
-TESTS = Path(__file__).parent
+from type_checkers import CHECKERS, faults
+
+USE = Path(__file__).with_name("typed_use.py")
+WRONG = """# pyright: strict
+from trivec import M3Model
+def use(model: M3Model) -> None:
+    model.encode([], batchsize=4)
+    model.encode([], max_batch_tokens="4")
+    model.encode([], return_dense=False).dense.shape
+"""
 
 
 @pytest.mark.slow
-def test_vectors_that_are_asked_for_are_there_to_a_type_checker(tmp_path: Path) -> None:
+@pytest.mark.parametrize("checker", CHECKERS)
+def test_what_is_right_passes_and_what_is_wrong_does_not(checker: str, tmp_path: Path) -> None:
+    pytest.importorskip(checker)
     wrong = tmp_path / "wrong.py"
-    wrong.write_text(
-        "from trivec import M3Model\n"
-        "def use(model: M3Model) -> None:\n"
-        "    model.encode([], batchsize=4)\n"
-        '    model.encode([], max_batch_tokens="4")\n'
-        "    model.encode([], return_dense=False).dense.shape\n"
-    )
-    options = ["--strict", "--no-error-summary", "--cache-dir", str(tmp_path / "cache")]
-    told, errors, _ = api.run([*options, str(TESTS / "typed_use.py"), str(wrong)])
-    assert errors == ""
-    assert "typed_use.py" not in told, told
-    faults = [line for line in told.splitlines() if ": error:" in line]
-    assert {line.split(":")[1] for line in faults} == {"3", "4", "5"}
+    wrong.write_text(WRONG)
+    found = faults(checker, sys.executable, tmp_path, USE, wrong)
+    assert [fault for fault in found if fault[0] == USE.name] == []
+    assert {line for name, line, _ in found if name == wrong.name} == {4, 5, 6}

@@ -1,12 +1,18 @@
 """How what a client returns is held against what the model itself gives."""
 
 import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+
+from trivec import M3Embeddings, M3Model, M3Reranker
 
 TOLERANCE = 1e-5
+QUESTION = "Was the compass invented in China?"  # answered by the document compass-zh
 KEY = "a-key-of-these-tests"  # what the guarded server asks for
 
 
@@ -32,6 +38,34 @@ def fused(dense: np.ndarray, sparse: np.ndarray, limit: int) -> np.ndarray:
         best = [i for i in np.argsort(-of_kind, kind="stable")[:limit] if of_kind[i] > -np.inf]
         scores[best] += 1 / (60 + np.arange(1, len(best) + 1))
     return scores
+
+
+@dataclass
+class Demo:
+    """The demo's forty documents, as a framework's store should find and order them for `QUESTION`."""
+
+    documents: list[dict[str, Any]]
+    model: M3Model
+    encoded: M3Embeddings
+
+    def assert_found(self, found: Iterable[tuple[str, float]]) -> None:
+        """By id and score, best first: those of hybrid search by reciprocal rank fusion of twenty of each kind."""
+        query = self.model.encode([QUESTION])
+        dense = self.encoded.dense @ query.dense[0]
+        sparse = (self.encoded.sparse @ query.sparse.T).toarray()[:, 0]
+        ids = [each["id"] for each in self.documents]
+        assert_best_first([(ids.index(one), score) for one, score in found], fused(dense, sparse, 20))
+
+    def assert_reranked(self, best: Sequence[tuple[str, float]], texts: list[str]) -> None:
+        """By text and score, best first: three of `texts`, by the similarity of token vectors."""
+        scores = np.array(self.model.compute_score([(QUESTION, text) for text in texts])["colbert"])
+        assert_best_first([(texts.index(text), score) for text, score in best], scores)
+        assert len(best) == 3
+
+    def assert_reranked_by(self, reranker: M3Reranker, best: Iterable[tuple[str, float]]) -> None:
+        """By text and score, best first: three of all documents, by a cross-encoder."""
+        expected = reranker.rank(QUESTION, [each["text"] for each in self.documents], 3, normalize=True)
+        assert [(text, pytest.approx(score)) for text, score in best] == [(each.text, each.score) for each in expected]
 
 
 def run_documented(framework: str, dim: int) -> dict[str, Any]:

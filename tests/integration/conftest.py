@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from answers import KEY
+from answers import KEY, Demo
 from sample_texts import SENTENCES
 from serving import serving
-from trivec import M3Embeddings, M3Model
+from trivec import M3Model
 
 # What tells the environment that a file is for.
 NEEDS = {
@@ -91,9 +91,9 @@ def documents() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def encoded(model: M3Model, documents: list[dict[str, Any]]) -> M3Embeddings:
-    """The dense and sparse vectors of the demo's texts."""
-    return model.encode([document["text"] for document in documents])
+def demo(model: M3Model, documents: list[dict[str, Any]]) -> Demo:
+    """How the demo's documents are found."""
+    return Demo(documents, model, model.encode([document["text"] for document in documents]))
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # read on import: tests report to nobody
@@ -20,8 +19,8 @@ from haystack.utils import Secret
 from milvus_haystack import MilvusDocumentStore
 from milvus_haystack.milvus_embedding_retriever import MilvusHybridRetriever
 
-from answers import KEY, assert_best_first, assert_same, fused, run_documented
-from trivec import M3Embeddings, M3Model, M3Reranker
+from answers import KEY, QUESTION, Demo, assert_same, run_documented
+from trivec import M3Model, M3Reranker
 from trivec.errors import ServerError
 from trivec.integrations.haystack import (
     TrivecDocumentEmbedder,
@@ -31,7 +30,6 @@ from trivec.integrations.haystack import (
     TrivecTextEmbedder,
 )
 
-QUESTION = "Was the compass invented in China?"
 ASKED = {"dense": {"text": QUESTION}, "sparse": {"text": QUESTION}, "ranker": {"query": QUESTION}}
 # What docs/integrations.md says to write.
 ALLOWED = ["trivec.integrations.*", "milvus_haystack.*", "pymilvus.*"]
@@ -75,23 +73,16 @@ def searching(store: MilvusDocumentStore, model: M3Model | str) -> Pipeline:
     return pipeline
 
 
-def numbered(documents: list[dict[str, Any]], found: list[Document]) -> list[tuple[int, float]]:
-    ids = [each["id"] for each in documents]
-    return [(ids.index(document.id), document.score) for document in found]
+def by_id(found: list[Document]) -> list[tuple[str, float]]:
+    return [(document.id, document.score) for document in found]
 
 
-def expected(model: M3Model, encoded: M3Embeddings, limit: int) -> np.ndarray:
-    query = model.encode([QUESTION])
-    return fused(encoded.dense @ query.dense[0], (encoded.sparse @ query.sparse.T).toarray()[:, 0], limit)
+def by_text(found: list[Document]) -> list[tuple[str, float]]:
+    return [(document.content, document.score) for document in found]
 
 
 def test_index_search_rerank_delete_with_one_pass_a_text(
-    model: M3Model,
-    passes: list[int],
-    documents: list[dict[str, Any]],
-    in_haystack: list[Document],
-    encoded: M3Embeddings,
-    store: MilvusDocumentStore,
+    model: M3Model, passes: list[int], demo: Demo, in_haystack: list[Document], store: MilvusDocumentStore
 ):
     passes.clear()
     written = indexing(store, model).run({"dense": {"documents": in_haystack}})
@@ -103,11 +94,8 @@ def test_index_search_rerank_delete_with_one_pass_a_text(
     answer = searching(store, model).run(ASKED, include_outputs_from={"retriever"})
     found, best = answer["retriever"]["documents"], answer["ranker"]["documents"]
     assert passes == [1, len(found) + 1]
-    assert_best_first(numbered(documents, found), expected(model, encoded, 20))
-    texts = [document.content for document in found]
-    scores = np.array(model.compute_score([(QUESTION, text) for text in texts])["colbert"])
-    assert_best_first([(texts.index(document.content), document.score) for document in best], scores)
-    assert len(best) == 3
+    demo.assert_found(by_id(found))
+    demo.assert_reranked(by_text(best), [document.content for document in found])
     assert best[0].id == "compass-zh"
 
     store.delete_documents(["compass-zh"])
@@ -118,28 +106,21 @@ def test_index_search_rerank_delete_with_one_pass_a_text(
 
 def test_on_a_server(
     url: str,
-    model: M3Model,
     texts_computed: Callable[[], int],
-    documents: list[dict[str, Any]],
+    demo: Demo,
     in_haystack: list[Document],
-    encoded: M3Embeddings,
     store: MilvusDocumentStore,
 ):
     before = texts_computed()
     indexing(store, url).run({"dense": {"documents": in_haystack}})
     assert texts_computed() - before == 40
     answer = searching(store, url).run(ASKED, include_outputs_from={"retriever"})
-    assert_best_first(numbered(documents, answer["retriever"]["documents"]), expected(model, encoded, 20))
+    demo.assert_found(by_id(answer["retriever"]["documents"]))
     assert answer["ranker"]["documents"][0].id == "compass-zh"
 
 
 def test_awaited_with_both_embedders_at_once(
-    model: M3Model,
-    passes: list[int],
-    documents: list[dict[str, Any]],
-    in_haystack: list[Document],
-    encoded: M3Embeddings,
-    store: MilvusDocumentStore,
+    model: M3Model, passes: list[int], demo: Demo, in_haystack: list[Document], store: MilvusDocumentStore
 ):
     async def work() -> dict[str, Any]:
         dense, sparse = TrivecDocumentEmbedder(model), TrivecSparseDocumentEmbedder(model)
@@ -153,7 +134,7 @@ def test_awaited_with_both_embedders_at_once(
     answer = asyncio.run(work())
     found = answer["retriever"]["documents"]
     assert sum(passes) == 40 + 1 + len(found) + 1
-    assert_best_first(numbered(documents, found), expected(model, encoded, 20))
+    demo.assert_found(by_id(found))
     assert answer["ranker"]["documents"][0].id == "compass-zh"
 
 
@@ -167,9 +148,7 @@ def test_a_pipeline_is_stored_and_read(in_haystack: list[Document], store: Milvu
         Pipeline.loads(stored)
     again = Pipeline.loads(stored, allowed_modules=ALLOWED)
     assert again.to_dict()["components"] == pipeline.to_dict()["components"]
-    assert [(each.id, each.score) for each in again.run(ASKED)["ranker"]["documents"]] == [
-        (each.id, each.score) for each in first
-    ]
+    assert by_id(again.run(ASKED)["ranker"]["documents"]) == by_id(first)
     again.close()
 
 
@@ -230,13 +209,10 @@ def test_what_the_documentation_says(model: M3Model, tmp_path: Path, monkeypatch
     store.client.close()
 
 
-def test_by_a_cross_encoder(tiny_reranker: M3Reranker, tiny_reranker_checkpoint: Path, documents: list[dict[str, Any]]):
-    texts = [each["text"] for each in documents]
-    expected = tiny_reranker.rank(QUESTION, texts, 3, normalize=True)
+def test_by_a_cross_encoder(
+    tiny_reranker: M3Reranker, tiny_reranker_checkpoint: Path, demo: Demo, in_haystack: list[Document]
+):
     ranker = TrivecRanker(tiny_reranker, mode="cross-encoder", top_k=3)
     again = TrivecRanker.from_dict(ranker.to_dict())
     assert again.model == str(tiny_reranker_checkpoint)
-    best = again.run(QUESTION, [Document(content=text) for text in texts])["documents"]
-    assert [(each.content, pytest.approx(each.score)) for each in best] == [
-        (each.text, each.score) for each in expected
-    ]
+    demo.assert_reranked_by(tiny_reranker, by_text(again.run(QUESTION, in_haystack)["documents"]))

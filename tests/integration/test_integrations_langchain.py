@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from langchain_classic.retrievers import ContextualCompressionRetriever
 from langchain_core.documents import Document
@@ -16,13 +15,12 @@ from langchain_milvus import Milvus
 from pymilvus import Function, FunctionType, MilvusException
 
 import trivec.integrations.langchain
-from answers import assert_best_first, assert_same, fused, run_documented
+from answers import QUESTION, Demo, assert_same, run_documented
 from random_checkpoint import write_random_checkpoint
-from trivec import M3Embeddings, M3Model, M3Reranker
+from trivec import M3Model, M3Reranker
 from trivec.errors import MissingHeadError, MissingPackageError
 from trivec.integrations.langchain import TrivecEmbeddings, TrivecReranker, TrivecSparseEmbeddings
 
-QUESTION = "Was the compass invented in China?"
 RRF = Function("rrf", FunctionType.RERANK, [], params={"reranker": "rrf", "k": 60})
 # What docs/integrations.md says to set.
 ON_LITE: dict[str, Any] = {
@@ -62,23 +60,16 @@ def in_langchain(documents: list[dict[str, Any]]) -> list[Document]:
     ]
 
 
-def numbered(documents: list[dict[str, Any]], found: list[tuple[Document, float]]) -> list[tuple[int, float]]:
-    ids = [each["id"] for each in documents]
-    return [(ids.index(document.metadata["pk"]), score) for document, score in found]
+def by_id(found: list[tuple[Document, float]]) -> list[tuple[str, float]]:
+    return [(document.metadata["pk"], score) for document, score in found]
 
 
-def expected(model: M3Model, encoded: M3Embeddings, limit: int) -> np.ndarray:
-    query = model.encode([QUESTION])
-    return fused(encoded.dense @ query.dense[0], (encoded.sparse @ query.sparse.T).toarray()[:, 0], limit)
+def by_text(best: Sequence[Document]) -> list[tuple[str, float]]:
+    return [(document.page_content, document.metadata["relevance_score"]) for document in best]
 
 
 def test_index_search_rerank_delete_with_one_pass_a_text(
-    model: M3Model,
-    passes: list[int],
-    documents: list[dict[str, Any]],
-    in_langchain: list[Document],
-    encoded: M3Embeddings,
-    make_store: Callable[..., Milvus],
+    model: M3Model, passes: list[int], demo: Demo, in_langchain: list[Document], make_store: Callable[..., Milvus]
 ):
     passes.clear()
     store = make_store(model, **ON_LITE)
@@ -87,15 +78,12 @@ def test_index_search_rerank_delete_with_one_pass_a_text(
     passes.clear()
     found = store.similarity_search_with_score(QUESTION, k=10, fetch_k=20, reranker=RRF)
     assert passes == [1]
-    assert_best_first(numbered(documents, found), expected(model, encoded, 20))
+    demo.assert_found(by_id(found))
 
     passes.clear()
-    texts = [document.page_content for document, _ in found]
     best = TrivecReranker(model, top_n=3).compress_documents([document for document, _ in found], QUESTION)
     assert passes == [11]  # the query once
-    scores = np.array(model.compute_score([(QUESTION, text) for text in texts])["colbert"])
-    assert_best_first([(texts.index(each.page_content), each.metadata["relevance_score"]) for each in best], scores)
-    assert len(best) == 3
+    demo.assert_reranked(by_text(best), [document.page_content for document, _ in found])
     assert best[0].metadata["pk"] == "compass-zh"
     assert "relevance_score" not in found[0][0].metadata  # the documents given are as they were
 
@@ -107,11 +95,9 @@ def test_index_search_rerank_delete_with_one_pass_a_text(
 
 def test_on_a_server(
     url: str,
-    model: M3Model,
     texts_computed: Callable[[], int],
-    documents: list[dict[str, Any]],
+    demo: Demo,
     in_langchain: list[Document],
-    encoded: M3Embeddings,
     make_store: Callable[..., Milvus],
 ):
     store = make_store(url, **ON_LITE)
@@ -119,18 +105,13 @@ def test_on_a_server(
     store.add_documents(in_langchain, ids=[document.id for document in in_langchain])
     found = store.similarity_search_with_score(QUESTION, k=10, fetch_k=20, reranker=RRF)
     assert texts_computed() - before == 41
-    assert_best_first(numbered(documents, found), expected(model, encoded, 20))
+    demo.assert_found(by_id(found))
     best = TrivecReranker(url, top_n=1).compress_documents([document for document, _ in found], QUESTION)
     assert best[0].metadata["pk"] == "compass-zh"
 
 
 def test_awaited(
-    model: M3Model,
-    passes: list[int],
-    documents: list[dict[str, Any]],
-    in_langchain: list[Document],
-    encoded: M3Embeddings,
-    make_store: Callable[..., Milvus],
+    model: M3Model, passes: list[int], demo: Demo, in_langchain: list[Document], make_store: Callable[..., Milvus]
 ):
     async def work() -> tuple[list[tuple[Document, float]], list[Document]]:
         store = make_store(model, **ON_LITE)
@@ -141,7 +122,7 @@ def test_awaited(
     passes.clear()
     found, best = asyncio.run(work())
     assert sum(passes) == 40 + 1 + 11
-    assert_best_first(numbered(documents, found), expected(model, encoded, 20))
+    demo.assert_found(by_id(found))
     assert best[0].metadata["pk"] == "compass-zh"
 
 
@@ -241,11 +222,8 @@ def test_what_the_documentation_says(model: M3Model, tmp_path: Path, monkeypatch
     store.client.close()
 
 
-def test_by_a_cross_encoder(tiny_reranker: M3Reranker, tiny_reranker_checkpoint: Path, documents: list[dict[str, Any]]):
-    texts = [each["text"] for each in documents]
-    expected = tiny_reranker.rank(QUESTION, texts, 3, normalize=True)
+def test_by_a_cross_encoder(
+    tiny_reranker: M3Reranker, tiny_reranker_checkpoint: Path, demo: Demo, in_langchain: list[Document]
+):
     ranker = TrivecReranker(tiny_reranker_checkpoint, mode="cross-encoder", top_n=3, precision="fp32")
-    best = ranker.compress_documents([Document(text) for text in texts], QUESTION)
-    assert [(each.page_content, pytest.approx(each.metadata["relevance_score"])) for each in best] == [
-        (each.text, each.score) for each in expected
-    ]
+    demo.assert_reranked_by(tiny_reranker, by_text(ranker.compress_documents(in_langchain, QUESTION)))

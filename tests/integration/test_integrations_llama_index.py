@@ -17,12 +17,10 @@ from llama_index.vector_stores.milvus import MilvusVectorStore
 from pymilvus import MilvusException
 
 import trivec.integrations.llama_index
-from answers import assert_best_first, assert_same, fused, run_documented
-from trivec import M3Embeddings, M3Model, M3Reranker
+from answers import QUESTION, Demo, assert_same, run_documented
+from trivec import M3Model, M3Reranker
 from trivec.errors import MissingPackageError
 from trivec.integrations.llama_index import TrivecEmbedding, TrivecRerank, TrivecSparseEmbedding
-
-QUESTION = "Was the compass invented in China?"
 
 
 @pytest.fixture
@@ -64,22 +62,19 @@ def indexed(store: MilvusVectorStore, nodes: list[TextNode], model: M3Model | st
     return VectorStoreIndex(nodes, storage_context=context, embed_model=TrivecEmbedding(model), **options)
 
 
-def numbered(documents: list[dict[str, Any]], found: list[NodeWithScore]) -> list[tuple[int, float]]:
-    ids = [each["id"] for each in documents]
-    return [(ids.index(each.node.node_id), each.score) for each in found]
+def by_id(found: list[NodeWithScore]) -> list[tuple[str, float]]:
+    return [(each.node.node_id, each.score) for each in found]
 
 
-def expected(model: M3Model, encoded: M3Embeddings, limit: int) -> np.ndarray:
-    query = model.encode([QUESTION])
-    return fused(encoded.dense @ query.dense[0], (encoded.sparse @ query.sparse.T).toarray()[:, 0], limit)
+def by_text(best: list[NodeWithScore]) -> list[tuple[str, float]]:
+    return [(each.node.get_content(), each.score) for each in best]
 
 
 def test_index_search_rerank_delete_with_one_pass_a_text(
     model: M3Model,
     passes: list[int],
-    documents: list[dict[str, Any]],
+    demo: Demo,
     nodes: list[TextNode],
-    encoded: M3Embeddings,
     make_store: Callable[..., MilvusVectorStore],
 ):
     passes.clear()
@@ -89,15 +84,12 @@ def test_index_search_rerank_delete_with_one_pass_a_text(
     passes.clear()
     found = index.as_retriever(vector_store_query_mode="hybrid", similarity_top_k=20).retrieve(QUESTION)
     assert passes == [1]
-    assert_best_first(numbered(documents, found), expected(model, encoded, 20))
+    demo.assert_found(by_id(found))
 
     passes.clear()
     best = TrivecRerank(model, top_n=3).postprocess_nodes(found, query_str=QUESTION)
     assert passes == [len(found) + 1]  # the query once
-    texts = [each.node.get_content() for each in found]
-    scores = np.array(model.compute_score([(QUESTION, text) for text in texts])["colbert"])
-    assert_best_first([(texts.index(each.node.get_content()), each.score) for each in best], scores)
-    assert len(best) == 3
+    demo.assert_reranked(by_text(best), [each.node.get_content() for each in found])
     assert best[0].node.node_id == "compass-zh"
 
     index.delete_nodes(["compass-zh"])
@@ -110,7 +102,7 @@ def test_metadata_make_two_texts_a_node_in_a_pass_each(
     model: M3Model,
     passes: list[int],
     nodes_with_metadata: list[TextNode],
-    encoded: M3Embeddings,
+    demo: Demo,
     make_store: Callable[..., MilvusVectorStore],
 ):
     passes.clear()
@@ -120,7 +112,7 @@ def test_metadata_make_two_texts_a_node_in_a_pass_each(
     assert passes == [40, 40]
     rows = store.client.query(store.collection_name, filter='id == "tides-en"', output_fields=["sparse_embedding"])
     ids = [node.node_id for node in nodes_with_metadata]
-    assert rows[0]["sparse_embedding"].keys() == set(encoded.sparse[ids.index("tides-en")].indices.tolist())
+    assert rows[0]["sparse_embedding"].keys() == set(demo.encoded.sparse[ids.index("tides-en")].indices.tolist())
 
 
 def test_metadata_that_are_not_embedded_cost_no_pass(
@@ -140,16 +132,15 @@ def test_on_a_server(
     url: str,
     model: M3Model,
     texts_computed: Callable[[], int],
-    documents: list[dict[str, Any]],
+    demo: Demo,
     nodes: list[TextNode],
-    encoded: M3Embeddings,
     make_store: Callable[..., MilvusVectorStore],
 ):
     before = texts_computed()
     index = indexed(make_store(url, model.dim["dense"]), nodes, url)
     found = index.as_retriever(vector_store_query_mode="hybrid", similarity_top_k=20).retrieve(QUESTION)
     assert texts_computed() - before == 41
-    assert_best_first(numbered(documents, found), expected(model, encoded, 20))
+    demo.assert_found(by_id(found))
     best = TrivecRerank(url, top_n=1).postprocess_nodes(found, query_str=QUESTION)
     assert best[0].node.node_id == "compass-zh"
 
@@ -157,9 +148,8 @@ def test_on_a_server(
 def test_awaited(
     model: M3Model,
     passes: list[int],
-    documents: list[dict[str, Any]],
+    demo: Demo,
     nodes: list[TextNode],
-    encoded: M3Embeddings,
     make_store: Callable[..., MilvusVectorStore],
 ):
     async def work() -> tuple[list[NodeWithScore], list[NodeWithScore]]:
@@ -172,7 +162,7 @@ def test_awaited(
     passes.clear()
     found, best = asyncio.run(work())
     assert sum(passes) == 40 + 1 + len(found) + 1
-    assert_best_first(numbered(documents, found), expected(model, encoded, 20))
+    demo.assert_found(by_id(found))
     assert best[0].node.node_id == "compass-zh"
 
 
@@ -213,9 +203,8 @@ def test_what_is_wrong_is_said(model: M3Model, nodes: list[TextNode]):
 
 def test_the_sparse_mode_of_the_store_is_not_for_lite(
     model: M3Model,
-    documents: list[dict[str, Any]],
+    demo: Demo,
     nodes: list[TextNode],
-    encoded: M3Embeddings,
     make_store: Callable[..., MilvusVectorStore],
 ):
     # It asks Milvus to leave out the smallest weights, which only a server does.
@@ -226,8 +215,8 @@ def test_the_sparse_mode_of_the_store_is_not_for_lite(
     # What docs/integrations.md says to do instead.
     store.hybrid_ranker, store.hybrid_ranker_params = "WeightedRanker", {"weights": [0.0, 1.0]}
     found = index.as_retriever(vector_store_query_mode="hybrid", similarity_top_k=3).retrieve(QUESTION)
-    sparse = (encoded.sparse @ model.encode([QUESTION]).sparse.T).toarray()[:, 0]
-    best = [documents[i]["id"] for i in np.argsort(-sparse, kind="stable")[:3]]
+    sparse = (demo.encoded.sparse @ model.encode([QUESTION]).sparse.T).toarray()[:, 0]
+    best = [demo.documents[i]["id"] for i in np.argsort(-sparse, kind="stable")[:3]]
     assert [each.node.node_id for each in found] == best
 
 
@@ -246,11 +235,9 @@ def test_what_the_documentation_says(model: M3Model, tmp_path: Path, monkeypatch
     store.client.close()
 
 
-def test_by_a_cross_encoder(tiny_reranker: M3Reranker, tiny_reranker_checkpoint: Path, documents: list[dict[str, Any]]):
-    texts = [each["text"] for each in documents]
-    expected = tiny_reranker.rank(QUESTION, texts, 3, normalize=True)
+def test_by_a_cross_encoder(
+    tiny_reranker: M3Reranker, tiny_reranker_checkpoint: Path, demo: Demo, nodes: list[TextNode]
+):
     ranker = TrivecRerank(tiny_reranker_checkpoint, mode="cross-encoder", top_n=3, precision="fp32")
-    best = ranker.postprocess_nodes([NodeWithScore(node=TextNode(text=text)) for text in texts], query_str=QUESTION)
-    assert [(each.node.get_content(), pytest.approx(each.score)) for each in best] == [
-        (each.text, each.score) for each in expected
-    ]
+    best = ranker.postprocess_nodes([NodeWithScore(node=node) for node in nodes], query_str=QUESTION)
+    demo.assert_reranked_by(tiny_reranker, by_text(best))

@@ -63,6 +63,7 @@ def assert_same_bits(found: M3Embeddings, wanted: M3Embeddings) -> None:
         {"return_colbert_vecs": True},
         {"return_dense": False},
         {"return_sparse": False, "normalize": False},
+        {"mcls": 4},
         {"return_dense": False, "return_sparse": False, "return_colbert_vecs": True, "max_length": 5},
     ],
     ids=str,

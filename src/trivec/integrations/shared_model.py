@@ -193,8 +193,7 @@ def _of_model(model: M3Model) -> SharedModel:
 
 def load_arguments(model: M3Model | M3Reranker) -> tuple[str, dict[str, Any]]:
     """Return by what name and with which options a model was loaded; never the key of a server."""
-    own = model._opened.arguments if isinstance(model, M3Reranker) else model._arguments
-    arguments = dict(vars(own.for_another_process()))
+    arguments = dict(vars(model._arguments.for_another_process()))
     defaults = {name: each.default for name, each in signature(M3Model.load).parameters.items()}
     name = str(arguments.pop("name_or_path"))
     options = {each: value for each, value in arguments.items() if each != "api_key" and value != defaults[each]}

@@ -1,19 +1,15 @@
 """A loaded BGE-M3-shaped model that turns texts into vectors and scores pairs of texts.
 
 Joins checkpoint, tokenizer, engine and the encoding path; computes nothing itself. What `remote.RemoteModel` does
-otherwise, as a server does the work, is methods of their own here.
+otherwise, as a server does the work, is methods of their own, which come last.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence, Sized
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from trivec.checkpoint import M3Config
-from trivec.checkpoint.fingerprint import model_fingerprint
 from trivec.encoding import (
     EncodingSettings,
     empty_embeddings,
@@ -22,12 +18,12 @@ from trivec.encoding import (
     texts_of,
     warn_of_truncation,
 )
-from trivec.engines import Engine, Heads
-from trivec.errors import CheckpointError, MissingHeadError, TrivecError
-from trivec.model.opening import Opened, check_name, open_model
+from trivec.errors import CheckpointError
+from trivec.model.encoding_arguments import require_heads, settings_of, within_limit
+from trivec.model.loaded import LoadedModel
+from trivec.model.opening import check_name, open_model
 from trivec.support.addresses import is_url
-from trivec.support.arguments import checked_pairs, checked_texts, checked_weights, switch, whole_number
-from trivec.support.forks import PerProcess
+from trivec.support.arguments import checked_pairs, checked_texts, checked_weights
 from trivec.support.handles import LoadArguments, loaded_again
 from trivec.vectors.embeddings import FloatArray, M3Embedding, M3Embeddings, asked_for
 from trivec.vectors.scoring import PairScores, colbert_score, dense_score, in_five_modes, lexical_score, pair_scores
@@ -36,12 +32,11 @@ from trivec.vectors.sparse import SparseMatrix, weights_by_id
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from trivec.scheduling.scheduler import Scheduler
     from trivec.search.explanation import Explanation
     from trivec.vectors import kinds
 
 
-class M3Model:
+class M3Model(LoadedModel):
     """A BGE-M3-shaped model, ready to encode. Make one with `M3Model.load`; safe to use from several threads.
 
     Attributes:
@@ -59,31 +54,7 @@ class M3Model:
     dense_score = staticmethod(dense_score)
     lexical_score = staticmethod(lexical_score)
     colbert_score = staticmethod(colbert_score)
-
-    _scheduler: Scheduler | None = None
-
-    def __init__(self, opened: Opened) -> None:
-        self.name = str(opened.arguments.name_or_path)
-        self.tokenizer = opened.tokenizer
-        self.max_length = opened.arguments.max_length or opened.checkpoint.config.max_length
-        self.checkpoint = opened.checkpoint
-        self.closed = False
-        self._arguments = opened.arguments
-        self._opened = opened
-        engine = self._load_engine()
-        self.precision = engine.precision
-        # An engine whose threads come back in a child by themselves says so: its weights are then shared.
-        self._engines = PerProcess(engine, self._load_engine, survives=getattr(engine, "survives_fork", False))
-
-    def _load_engine(self) -> Engine:
-        if self.closed:
-            raise TrivecError("the model is closed: load it again")
-        return self._opened.load_engine()
-
-    @property
-    def _engine(self) -> Engine:
-        """This process's engine: a forked child loads its own when it first encodes, from the mapped checkpoint."""
-        return self._engines.get()
+    _kind = "model"
 
     @classmethod
     def load(
@@ -146,27 +117,15 @@ class M3Model:
                 "load it with trivec.M3Reranker.load, or as --reranker"
             )
         if max_length is not None:
-            limit = opened.checkpoint.config.max_length
-            checked = replace(opened.arguments, max_length=within_limit("max_length", max_length, limit))
-            opened = replace(opened, arguments=checked)
+            opened = opened.reading(within_limit("max_length", max_length, opened.checkpoint.config.max_length))
         return cls(opened)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return loaded_again, (
-            M3Model.load,
-            self._arguments.for_another_process(),
-        )
-
-    def __copy__(self) -> M3Model:
-        return self
-
-    def __deepcopy__(self, _memo: object) -> M3Model:
-        return self
+        return loaded_again, (M3Model.load, self._arguments.for_another_process())
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{kind} {size}" for kind, size in self.dim.items())
-        state = "closed" if self.closed else f"{self.precision}, {self.max_length} tokens"
-        return f"<M3Model {self.name!r}: {sizes}; {state}>"
+        return f"<M3Model {self.name!r}: {sizes}; {self._state}>"
 
     @property
     def dim(self) -> dict[str, int]:
@@ -175,22 +134,6 @@ class M3Model:
         if self.checkpoint.colbert_linear is not None:
             sizes["colbert_vecs"] = self.checkpoint.colbert_linear.weight.shape[0]
         return sizes
-
-    @property
-    def fingerprint(self) -> str:
-        """64 hexadecimal digits for the content of weights, heads and tokenizer, whatever folder, engine or precision.
-
-        The first time, all files are read (2.3 GB for BGE-M3); their checksums are remembered on disk.
-
-        Raises:
-            CheckpointError: A file of the model is gone, or was replaced after loading.
-        """
-        return model_fingerprint(self.checkpoint)
-
-    @property
-    def config(self) -> M3Config:
-        """The encoder's shape and what else the model's config.json says."""
-        return self.checkpoint.config
 
     @property
     def fusion_weights(self) -> tuple[float, float, float]:
@@ -216,37 +159,30 @@ class M3Model:
     def encode(
         self, texts: Iterable[str], **options: Unpack[kinds.DenseAndSparse]
     ) -> M3Embeddings[FloatArray, SparseMatrix, None]: ...
-
     @overload
     def encode(
         self, texts: Iterable[str], **options: Unpack[kinds.AllThree]
     ) -> M3Embeddings[FloatArray, SparseMatrix, list[FloatArray]]: ...
-
     @overload
     def encode(
         self, texts: Iterable[str], **options: Unpack[kinds.DenseOnly]
     ) -> M3Embeddings[FloatArray, None, None]: ...
-
     @overload
     def encode(
         self, texts: Iterable[str], **options: Unpack[kinds.SparseOnly]
     ) -> M3Embeddings[None, SparseMatrix, None]: ...
-
     @overload
     def encode(
         self, texts: Iterable[str], **options: Unpack[kinds.ColbertOnly]
     ) -> M3Embeddings[None, None, list[FloatArray]]: ...
-
     @overload
     def encode(
         self, texts: Iterable[str], **options: Unpack[kinds.DenseAndColbert]
     ) -> M3Embeddings[FloatArray, None, list[FloatArray]]: ...
-
     @overload
     def encode(
         self, texts: Iterable[str], **options: Unpack[kinds.SparseAndColbert]
     ) -> M3Embeddings[None, SparseMatrix, list[FloatArray]]: ...
-
     @overload
     def encode(self, texts: Iterable[str], **options: Unpack[kinds.Unknown]) -> M3Embeddings: ...
 
@@ -287,7 +223,7 @@ class M3Model:
             MissingHeadError: The checkpoint has no head for the vectors asked for.
         """
         vectors = (return_dense, return_sparse, return_colbert_vecs, normalize)
-        settings = self.encoding_settings(max_batch_tokens, max_length, *vectors, mcls, show_progress)
+        settings = settings_of(self, max_batch_tokens, max_length, *vectors, mcls, show_progress)
         embeddings = self._encode(texts, settings)
         warn_of_truncation(embeddings.truncated, len(embeddings), settings.max_length)
         return embeddings
@@ -296,37 +232,30 @@ class M3Model:
     def encode_stream(
         self, texts: Iterable[str], **options: Unpack[kinds.DenseAndSparse]
     ) -> Iterator[M3Embedding[FloatArray, SparseMatrix, None]]: ...
-
     @overload
     def encode_stream(
         self, texts: Iterable[str], **options: Unpack[kinds.AllThree]
     ) -> Iterator[M3Embedding[FloatArray, SparseMatrix, FloatArray]]: ...
-
     @overload
     def encode_stream(
         self, texts: Iterable[str], **options: Unpack[kinds.DenseOnly]
     ) -> Iterator[M3Embedding[FloatArray, None, None]]: ...
-
     @overload
     def encode_stream(
         self, texts: Iterable[str], **options: Unpack[kinds.SparseOnly]
     ) -> Iterator[M3Embedding[None, SparseMatrix, None]]: ...
-
     @overload
     def encode_stream(
         self, texts: Iterable[str], **options: Unpack[kinds.ColbertOnly]
     ) -> Iterator[M3Embedding[None, None, FloatArray]]: ...
-
     @overload
     def encode_stream(
         self, texts: Iterable[str], **options: Unpack[kinds.DenseAndColbert]
     ) -> Iterator[M3Embedding[FloatArray, None, FloatArray]]: ...
-
     @overload
     def encode_stream(
         self, texts: Iterable[str], **options: Unpack[kinds.SparseAndColbert]
     ) -> Iterator[M3Embedding[None, SparseMatrix, FloatArray]]: ...
-
     @overload
     def encode_stream(self, texts: Iterable[str], **options: Unpack[kinds.Unknown]) -> Iterator[M3Embedding]: ...
 
@@ -349,7 +278,7 @@ class M3Model:
         Arguments and errors are those of `encode`; the warning that counts the texts that were cut comes at the end.
         """
         vectors = (return_dense, return_sparse, return_colbert_vecs, normalize)
-        settings = self.encoding_settings(max_batch_tokens, max_length, *vectors, mcls, show_progress)
+        settings = settings_of(self, max_batch_tokens, max_length, *vectors, mcls, show_progress)
         checked = checked_texts(texts)
         total = len(texts) if isinstance(texts, Sized) else None
         return texts_of(self._windows(checked, total, settings), settings.max_length)
@@ -390,7 +319,7 @@ class M3Model:
         """
         listed, one = checked_pairs(pairs)
         of_three = checked_weights(self.fusion_weights if weights is None else weights)
-        settings = self.encoding_settings(max_batch_tokens, max_length, return_colbert_vecs=True)
+        settings = settings_of(self, max_batch_tokens, max_length, return_colbert_vecs=True)
         scores, truncated = self._pair_scores(listed, settings)
         warn_of_truncation(truncated, 2 * len(listed), settings.max_length)
         modes = in_five_modes(scores, of_three)
@@ -408,46 +337,9 @@ class M3Model:
             TypeError: One of the two is no str.
             ValueError: `max_length` is out of its range.
         """
-        from trivec.search.explanation import Side, explained
+        from trivec.model.pair_explanation import explanation
 
-        heads = {"return_sparse": self.has_sparse, "return_colbert_vecs": self.has_colbert}
-        settings = self.encoding_settings(max_length=max_length, **heads, show_progress=False)
-        embeddings = self._encode([query, text], settings)
-        sides = []
-        for one, own in zip((query, text), embeddings, strict=True):
-            weights = {} if own.sparse is None else weights_by_id(own.sparse)
-            tokens = self.tokenizer.tokens_with_spans(one)
-            sides.append(Side(one, tokens, weights, own.colbert_vecs, settings.max_length - 2))
-        return explained(sides[0], sides[1], self._scores(*embeddings), bool(embeddings.cut))
-
-    def scheduler(self, **options: Any) -> Scheduler:
-        """Return a queue before this model, for programs that many ask at once; it takes over none of the model's life.
-
-        Args:
-            **options: As of `scheduling.scheduler.Scheduler`.
-        """
-        from trivec.scheduling.scheduler import Scheduler
-
-        return Scheduler(self.tokenizer, lambda: self._engine, self.dim, **options)
-
-    def behind(self, scheduler: Scheduler) -> M3Model:
-        """Return this model with its texts encoded by way of a queue, which `scheduler` has made."""
-        queued = object.__new__(type(self))
-        vars(queued).update(vars(self), _scheduler=scheduler)
-        return queued
-
-    def close(self) -> None:
-        """Give the model's memory back; encoding afterwards is an error."""
-        self.closed = True
-        engine = self._engines.own()
-        if engine is not None:
-            engine.close()
-
-    def __enter__(self) -> M3Model:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
+        return explanation(self, query, text, max_length)
 
     def require_heads(self, *, sparse: bool, colbert: bool) -> None:
         """Make sure that the checkpoint has the heads asked for.
@@ -455,15 +347,7 @@ class M3Model:
         Raises:
             MissingHeadError: One is absent; the message names its file.
         """
-        for wanted, there, vectors, option in (
-            (sparse, self.has_sparse, "sparse", "return_sparse"),
-            (colbert, self.has_colbert, "colbert", "return_colbert_vecs"),
-        ):
-            if wanted and not there:
-                raise MissingHeadError(
-                    f"{self._place} has no {vectors}_linear.pt, so the model gives no {vectors} vectors: "
-                    f"pass {option}=False, or add the file from the model's repository"
-                )
+        require_heads(self, sparse=sparse, colbert=colbert)
 
     def checked_length(self, max_length: int | None, name: str = "max_length") -> int:
         """Return `max_length`, which the user knows as `name`, or the model's own if None.
@@ -474,45 +358,9 @@ class M3Model:
         """
         return self.max_length if max_length is None else within_limit(name, max_length, self._length_limit)
 
-    def encoding_settings(
-        self,
-        max_batch_tokens: int | None = None,
-        max_length: int | None = None,
-        return_dense: bool = True,
-        return_sparse: bool = True,
-        return_colbert_vecs: bool = False,
-        normalize: bool = True,
-        mcls: int | None = None,
-        show_progress: bool = True,
-    ) -> EncodingSettings:
+    def encoding_settings(self, **options: Unpack[kinds.Unknown]) -> EncodingSettings:
         """Return the arguments of `encode`, which has their meaning and errors, checked."""
-        if not (return_dense or return_sparse or return_colbert_vecs):
-            raise ValueError("nothing to compute: set return_dense, return_sparse or return_colbert_vecs")
-        heads = Heads(
-            switch("return_dense", return_dense),
-            switch("return_sparse", return_sparse),
-            switch("return_colbert_vecs", return_colbert_vecs),
-            switch("normalize", normalize),
-            # Beyond any text's length there is no more <s>, however large the number.
-            None if mcls is None else min(whole_number("mcls", mcls), self.config.max_length),
-        )
-        if max_batch_tokens is not None:
-            max_batch_tokens = whole_number("max_batch_tokens", max_batch_tokens)
-        self.require_heads(sparse=heads.sparse, colbert=heads.colbert)
-        show_progress = switch("show_progress", show_progress)
-        return EncodingSettings(heads, self.checked_length(max_length), max_batch_tokens, show_progress)
-
-    def _scores(self, query: M3Embedding, text: M3Embedding) -> dict[str, float]:
-        """The scores of a pair that the model has heads for."""
-        if query.colbert_vecs is not None and query.sparse is not None:
-            modes = in_five_modes(pair_scores([query], [text]), self.fusion_weights)
-            return {mode: values[0] for mode, values in modes.items()}
-        found = {"dense": dense_score(asked_for(query.dense), asked_for(text.dense))}
-        if query.sparse is not None:
-            found["sparse"] = lexical_score(query.sparse, asked_for(text.sparse))
-        if query.colbert_vecs is not None:
-            found["colbert"] = colbert_score(query.colbert_vecs, asked_for(text.colbert_vecs))
-        return found
+        return settings_of(self, **options)
 
     def _encode(self, texts: Iterable[str], settings: EncodingSettings) -> M3Embeddings:
         checked = list(checked_texts(texts))
@@ -526,17 +374,10 @@ class M3Model:
             return empty_embeddings(settings.heads, self.dim["dense"], self.dim["sparse"])
         return join_windows(windows)
 
-    # What follows is what a model on a server does otherwise.
-
     @property
     def _place(self) -> str:
         """Where the model's files are, for messages."""
         return str(self.checkpoint.folder)
-
-    @property
-    def _length_limit(self) -> int:
-        """The largest `max_length`."""
-        return self.checkpoint.config.max_length
 
     def _windows(
         self, texts: Iterable[str], total: int | None, settings: EncodingSettings
@@ -557,16 +398,3 @@ def encode_without_warning(model: M3Model, texts: Iterable[str], **options: Unpa
     So that a call of the user's which encodes many times warns once, or not of what it has warned of before.
     """
     return model._encode(texts, model.encoding_settings(**options))
-
-
-def within_limit(name: str, max_length: int, limit: int) -> int:
-    """Return a `max_length`, which the user knows as `name`, if it lies between 2 and the model's limit.
-
-    Raises:
-        TypeError: It is no whole number.
-        ValueError: It lies elsewhere.
-    """
-    max_length = whole_number(name, max_length, least=-sys.maxsize)
-    if not 2 <= max_length <= limit:
-        raise ValueError(f"{name}={max_length} must lie between 2 and the model's limit of {limit} tokens")
-    return max_length

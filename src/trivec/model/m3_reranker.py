@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from trivec.checkpoint import M3Config
-from trivec.checkpoint.fingerprint import model_fingerprint
 from trivec.checkpoint.pair_tokenizer import SPECIAL_TOKENS, PairTokenizer, TextPair
 from trivec.encoding import EncodingSettings, encode_windows, tokenize_window, warn_of_truncation
-from trivec.engines import Engine, Heads
-from trivec.errors import CheckpointError, TrivecError
-from trivec.model.m3_model import within_limit
+from trivec.engines import Heads
+from trivec.errors import CheckpointError
+from trivec.model.encoding_arguments import within_limit
+from trivec.model.loaded import LoadedModel
 from trivec.model.opening import Opened, check_name, open_model
 from trivec.model.relevance import RelevanceHead, sigmoid
 from trivec.search.hits import RerankResult
@@ -31,13 +30,11 @@ from trivec.support.arguments import (
     switch,
     whole_number,
 )
-from trivec.support.forks import PerProcess
 from trivec.support.handles import LoadArguments, loaded_again
 from trivec.vectors.embeddings import M3Embeddings, asked_for
 
 if TYPE_CHECKING:
     from trivec.checkpoint.tokenizer import TokenizedTexts
-    from trivec.scheduling.scheduler import Scheduler
 
 DEFAULT_RERANKER = "BAAI/bge-reranker-v2-m3"
 # The hidden state of `<s>` as it is.
@@ -53,7 +50,7 @@ class ScoringSettings:
     normalize: bool
 
 
-class M3Reranker:
+class M3Reranker(LoadedModel):
     """A cross-encoder, ready to score. Make one with `M3Reranker.load`; safe to use from several threads.
 
     Example:
@@ -73,27 +70,14 @@ class M3Reranker:
     reranker itself. A forked child loads the weights anew when it first scores.
     """
 
-    _scheduler: Scheduler | None = None
+    _kind = "reranker"
 
     def __init__(self, opened: Opened) -> None:
         """Load the engine; `opened` has a classification head."""
         classifier = opened.checkpoint.classifier
         assert classifier is not None
-        self.name = str(opened.arguments.name_or_path)
-        self.tokenizer = opened.tokenizer
-        self.max_length = opened.arguments.max_length or opened.checkpoint.config.max_length
-        self.checkpoint = opened.checkpoint
-        self.closed = False
-        self._opened = opened
+        super().__init__(opened)
         self._head = RelevanceHead(classifier)
-        engine = self._load_engine()
-        self.precision = engine.precision
-        self._engines = PerProcess(engine, self._load_engine, survives=getattr(engine, "survives_fork", False))
-
-    def _load_engine(self) -> Engine:
-        if self.closed:
-            raise TrivecError("the reranker is closed: load it again")
-        return self._opened.load_engine()
 
     @classmethod
     def load(
@@ -150,32 +134,14 @@ class M3Reranker:
                 f"name one such as {DEFAULT_RERANKER}"
             )
         if max_length is not None:
-            checked = replace(opened.arguments, max_length=_pair_length(max_length, here.config.max_length))
-            opened = replace(opened, arguments=checked)
+            opened = opened.reading(_pair_length(max_length, here.config.max_length))
         return cls(opened)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return loaded_again, (M3Reranker.load, self._opened.arguments.for_another_process())
-
-    def __copy__(self) -> M3Reranker:
-        return self
-
-    def __deepcopy__(self, _memo: object) -> M3Reranker:
-        return self
+        return loaded_again, (M3Reranker.load, self._arguments.for_another_process())
 
     def __repr__(self) -> str:
-        state = "closed" if self.closed else f"{self.precision}, {self.max_length} tokens"
-        return f"<M3Reranker {self.name!r}: {state}>"
-
-    @property
-    def fingerprint(self) -> str:
-        """As `M3Model.fingerprint`; the classification head is among the weights."""
-        return model_fingerprint(self.checkpoint)
-
-    @property
-    def config(self) -> M3Config:
-        """The encoder's shape and what else the model's config.json says."""
-        return self.checkpoint.config
+        return f"<M3Reranker {self.name!r}: {self._state}>"
 
     @overload
     def compute_score(  # type: ignore[overload-overlap]  # a pair is a sequence too; it is one pair
@@ -188,7 +154,6 @@ class M3Reranker:
         max_batch_tokens: int | None = ...,
         show_progress: bool = ...,
     ) -> float: ...
-
     @overload
     def compute_score(
         self,
@@ -306,38 +271,7 @@ class M3Reranker:
         order = sorted(range(len(texts)), key=lambda i: -scores[i])
         return [RerankResult(texts[i], scores[i], i) for i in order[:top_k]]
 
-    def close(self) -> None:
-        """Give the model's memory back; scoring afterwards is an error."""
-        self.closed = True
-        engine = self._engines.own()
-        if engine is not None:
-            engine.close()
-
-    def __enter__(self) -> M3Reranker:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
-
     # What follows is for trivec itself.
-
-    @property
-    def _length_limit(self) -> int:
-        """The largest `max_length`."""
-        return self.config.max_length
-
-    def scheduler(self, **options: Any) -> Scheduler:
-        """Return a queue before this reranker, as `M3Model.scheduler`; it takes what `tokenized` gives."""
-        from trivec.scheduling.scheduler import Scheduler
-
-        dims = {"dense": self.config.hidden_size, "sparse": self.tokenizer.vocabulary_size}
-        return Scheduler(self.tokenizer, self._engines.get, dims, **options)
-
-    def behind(self, scheduler: Scheduler) -> M3Reranker:
-        """Return this reranker with its pairs scored by way of a queue, which `scheduler` has made."""
-        queued = object.__new__(type(self))
-        vars(queued).update(vars(self), _scheduler=scheduler)
-        return queued
 
     def scoring_settings(
         self,
@@ -383,7 +317,7 @@ class M3Reranker:
         """Yield the scores of one window of pairs after another, and how many of these were cut."""
         tokenizer = PairTokenizer(self.tokenizer, settings.query_max_length)
         encoding, doing = settings.encoding, ("Scoring", "pairs")
-        with closing(encode_windows(pairs, total, tokenizer, self._engines.get(), encoding, doing)) as windows:
+        with closing(encode_windows(pairs, total, tokenizer, self._engine, encoding, doing)) as windows:
             for window in windows:
                 yield self.scores_of(window, settings), window.truncated
 

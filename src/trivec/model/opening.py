@@ -33,6 +33,10 @@ class Opened:
     arguments: LoadArguments
     on_torch: bool
 
+    def reading(self, max_length: int) -> Opened:
+        """Return the same with another `max_length`, one that the caller has checked."""
+        return replace(self, arguments=replace(self.arguments, max_length=max_length))
+
     def load_engine(self) -> Engine:
         """Load the engine.
 

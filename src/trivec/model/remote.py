@@ -15,10 +15,11 @@ from typing import Any, NoReturn, TypeVar
 from trivec.encoding import EncodingSettings
 from trivec.errors import TrivecError
 from trivec.model.calls import Call, EncodeCall, RerankCall, ScoreCall, ask, joined_scores
+from trivec.model.encoding_arguments import within_limit
 from trivec.model.http_connection import PATIENCE_AT_FIRST, AsyncConnection, Connection, Endpoint
 from trivec.model.in_order import AT_ONCE
 from trivec.model.loop_thread import Begun, LoopThread
-from trivec.model.m3_model import M3Model, within_limit
+from trivec.model.m3_model import M3Model
 from trivec.model.remote_tokenizer import RemoteTokenizer
 from trivec.model.served import Gathering, Served
 from trivec.support.handles import LoadArguments
@@ -100,8 +101,7 @@ class RemoteModel(M3Model):
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{kind} {size}" for kind, size in self.dim.items())
-        state = "closed" if self.closed else f"{self.precision}, {self.max_length} tokens"
-        return f"<M3Model {self.name!r}, which serves {self.served.name!r}: {sizes}; {state}>"
+        return f"<M3Model {self.name!r}, which serves {self.served.name!r}: {sizes}; {self._state}>"
 
     @property
     def dim(self) -> dict[str, int]:
@@ -214,7 +214,3 @@ class RemoteModel(M3Model):
                 loop.refuse_in_child()
         if failure is not None:
             raise failure
-
-    def _refuse_if_closed(self) -> None:
-        if self.closed:
-            raise TrivecError("the model is closed: load it again")

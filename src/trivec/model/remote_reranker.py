@@ -18,7 +18,7 @@ from trivec.model.http_connection import PATIENCE_AT_FIRST, Connection, Endpoint
 from trivec.model.m3_reranker import M3Reranker, ScoringSettings
 from trivec.model.relevance import sigmoid
 from trivec.model.remote import refuse_servers_own
-from trivec.support.handles import LoadArguments, loaded_again
+from trivec.support.handles import LoadArguments
 from trivec.support.progress import progress_bar
 
 
@@ -66,12 +66,8 @@ class RemoteReranker(M3Reranker):
             raise AttributeError(f"{self.endpoint.url} has the model's files, so there is no {name!r} here")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return loaded_again, (M3Reranker.load, self._arguments)
-
     def __repr__(self) -> str:
-        state = "closed" if self.closed else f"{self.precision}, {self.max_length} tokens"
-        return f"<M3Reranker {self.name!r}, which serves {self._serves!r}: {state}>"
+        return f"<M3Reranker {self.name!r}, which serves {self._serves!r}: {self._state}>"
 
     @property
     def _length_limit(self) -> int:
@@ -90,8 +86,7 @@ class RemoteReranker(M3Reranker):
         self, pairs: Iterable[TextPair], total: int | None, settings: ScoringSettings
     ) -> Generator[tuple[list[float], int], None, None]:
         """Yield the scores of one window of pairs after another, and how many of these were cut."""
-        if self.closed:
-            raise TrivecError("the reranker is closed: load it again")
+        self._refuse_if_closed()
         for name, given, own in (
             ("max_length", settings.encoding.max_length, self.max_length),
             ("query_max_length", settings.query_max_length, None),

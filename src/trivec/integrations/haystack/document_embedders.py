@@ -2,78 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from haystack import Document, component
-from haystack.utils import Secret
 
-from trivec.integrations.haystack.loading import KEY, Loading, texts_of
+from trivec.integrations.haystack.embedders import DocumentEmbedder
 from trivec.integrations.haystack.sparse_vectors import sparse_embedding
-from trivec.integrations.shared_model import SharedModel, shared_model
-from trivec.model import M3Model
-
-
-class _DocumentEmbedder(Loading[SharedModel]):
-    """A component that adds vectors to documents."""
-
-    def __init__(
-        self,
-        model: str | Path | M3Model,
-        api_key: Secret,
-        load_options: dict[str, Any] | None,
-        meta_fields_to_embed: Sequence[str] | None,
-        embedding_separator: str,
-    ) -> None:
-        super().__init__(model, api_key, load_options)
-        self.meta_fields_to_embed = list(meta_fields_to_embed or ())
-        self.embedding_separator = embedding_separator
-
-    def own_parameters(self) -> dict[str, Any]:
-        """Return which text of a document is read."""
-        return {
-            "meta_fields_to_embed": self.meta_fields_to_embed or None,
-            "embedding_separator": self.embedding_separator,
-        }
-
-    def texts(self, documents: list[Document]) -> list[str]:
-        """Return the text of each document that is read."""
-        return texts_of(documents, self.meta_fields_to_embed, self.embedding_separator)
 
 
 @component
-class TrivecDocumentEmbedder(_DocumentEmbedder):
+class TrivecDocumentEmbedder(DocumentEmbedder):
     """Adds dense vectors, of length 1, to documents.
 
     Where a `TrivecSparseDocumentEmbedder` of the same model and the same text comes after or before it, one pass serves
     both.
     """
 
-    def __init__(
-        self,
-        model: str | Path | M3Model = "BAAI/bge-m3",
-        *,
-        api_key: Secret = KEY,
-        load_options: dict[str, Any] | None = None,
-        meta_fields_to_embed: list[str] | None = None,
-        embedding_separator: str = "\n",
-    ) -> None:
-        """Note what to load.
-
-        Args:
-            model: Folder, hub id, URL of a server (`trivec serve`), or a loaded `M3Model`.
-            api_key: A server's key, for a URL.
-            load_options: Further arguments of `M3Model.load`, such as `{"precision": "int8"}`.
-            meta_fields_to_embed: Names of metadata that are read before the content, where a document has them.
-            embedding_separator: Stands between these and the content.
-        """
-        _DocumentEmbedder.__init__(self, model, api_key, load_options, meta_fields_to_embed, embedding_separator)
-
-    def load(self, **load_options: Any) -> SharedModel:
-        """Return the model, which computes dense vectors along with others."""
-        return shared_model(self.model, **load_options).wanting("dense")
+    kind = "dense"
 
     @component.output_types(documents=list[Document])
     def run(self, documents: list[Document]) -> dict[str, Any]:
@@ -87,27 +33,13 @@ class TrivecDocumentEmbedder(_DocumentEmbedder):
 
 
 @component
-class TrivecSparseDocumentEmbedder(_DocumentEmbedder):
+class TrivecSparseDocumentEmbedder(DocumentEmbedder):
     """Adds sparse vectors, lexical weights by token id, to documents.
 
     Where a `TrivecDocumentEmbedder` of the same model and the same text comes before or after it, one pass serves both.
     """
 
-    def __init__(
-        self,
-        model: str | Path | M3Model = "BAAI/bge-m3",
-        *,
-        api_key: Secret = KEY,
-        load_options: dict[str, Any] | None = None,
-        meta_fields_to_embed: list[str] | None = None,
-        embedding_separator: str = "\n",
-    ) -> None:
-        """Note what to load; arguments are `TrivecDocumentEmbedder`'s."""
-        _DocumentEmbedder.__init__(self, model, api_key, load_options, meta_fields_to_embed, embedding_separator)
-
-    def load(self, **load_options: Any) -> SharedModel:
-        """Return the model, which computes sparse vectors along with others."""
-        return shared_model(self.model, **load_options).wanting("sparse")
+    kind = "sparse"
 
     @component.output_types(documents=list[Document])
     def run(self, documents: list[Document]) -> dict[str, Any]:

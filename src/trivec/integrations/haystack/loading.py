@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from haystack import Document, default_from_dict, default_to_dict
+from haystack import default_from_dict, default_to_dict
 from haystack.utils import Secret
 from typing_extensions import Self
 
@@ -90,33 +89,3 @@ class Loading(Generic[Loaded]):
         """Make the component of what `to_dict` gave."""
         made: Self = default_from_dict(cls, data)
         return made
-
-
-def texts_of(documents: Sequence[Document], meta_fields: Sequence[str], separator: str) -> list[str]:
-    """Return the text of each document: the metadata named, those that it has, and its content.
-
-    Raises:
-        TypeError: `documents` are no documents; a query goes to a text embedder.
-    """
-    if not isinstance(documents, list) or not all(isinstance(document, Document) for document in documents):
-        raise TypeError(f"documents={documents!r:.60} must be a list of Documents; for a text there are text embedders")
-    return [
-        separator.join(
-            [
-                *(str(document.meta[name]) for name in meta_fields if document.meta.get(name) is not None),
-                document.content or "",
-            ]
-        )
-        for document in documents
-    ]
-
-
-def checked_text(text: str) -> str:
-    """Return a query.
-
-    Raises:
-        TypeError: It is no str; documents go to a document embedder.
-    """
-    if not isinstance(text, str):
-        raise TypeError(f"text={text!r:.60} must be a str; for documents there are document embedders")
-    return text

@@ -9,7 +9,8 @@ from typing import Any
 from haystack import Document, component
 from haystack.utils import Secret
 
-from trivec.integrations.haystack.loading import KEY, Loading, texts_of
+from trivec.integrations.haystack.document_texts import DocumentTexts
+from trivec.integrations.haystack.loading import KEY, Loading
 from trivec.integrations.ranking import Ranking, checked_mode, ranking
 from trivec.model import M3Model
 from trivec.model.m3_reranker import M3Reranker
@@ -17,7 +18,7 @@ from trivec.support.arguments import whole_number
 
 
 @component
-class TrivecRanker(Loading[Ranking]):
+class TrivecRanker(DocumentTexts, Loading[Ranking]):
     """Puts documents into the order in which they answer the query; their scores become those they are ordered by."""
 
     def __init__(
@@ -50,8 +51,7 @@ class TrivecRanker(Loading[Ranking]):
         Loading.__init__(self, model, api_key, load_options)
         self.mode = checked_mode(mode)
         self.top_k = None if top_k is None else whole_number("top_k", top_k)
-        self.meta_fields_to_embed = list(meta_fields_to_embed or ())
-        self.embedding_separator = embedding_separator
+        self.read(meta_fields_to_embed, embedding_separator)
 
     def load(self, **load_options: Any) -> Ranking:
         """Return what orders documents."""
@@ -59,27 +59,19 @@ class TrivecRanker(Loading[Ranking]):
 
     def own_parameters(self) -> dict[str, Any]:
         """Return how documents are ordered, and which text of them is read."""
-        return {
-            "mode": self.mode,
-            "top_k": self.top_k,
-            "meta_fields_to_embed": self.meta_fields_to_embed or None,
-            "embedding_separator": self.embedding_separator,
-        }
+        return {"mode": self.mode, "top_k": self.top_k, **DocumentTexts.own_parameters(self)}
 
     @component.output_types(documents=list[Document])
     def run(self, query: str, documents: list[Document], top_k: int | None = None) -> dict[str, Any]:
         """Return {"documents": the `top_k` best, best first}; `top_k` is the constructor's if None."""
-        found = self.loaded().rank(query, self._texts(documents), self._limit(top_k))
+        found = self.loaded().rank(query, self.texts(documents), self._limit(top_k))
         return _reordered(documents, found)
 
     @component.output_types(documents=list[Document])
     async def run_async(self, query: str, documents: list[Document], top_k: int | None = None) -> dict[str, Any]:
         """As `run`; awaits."""
-        found = await self.loaded().arank(query, self._texts(documents), self._limit(top_k))
+        found = await self.loaded().arank(query, self.texts(documents), self._limit(top_k))
         return _reordered(documents, found)
-
-    def _texts(self, documents: list[Document]) -> list[str]:
-        return texts_of(documents, self.meta_fields_to_embed, self.embedding_separator)
 
     def _limit(self, top_k: int | None) -> int | None:
         return self.top_k if top_k is None else whole_number("top_k", top_k)

@@ -2,54 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 
-from trivec.integrations.ranking import Ranking, ranking
-from trivec.model import M3Model
-from trivec.model.m3_reranker import M3Reranker
-from trivec.support.arguments import whole_number
+from trivec.integrations.reranker import Reranker
 
 
-class TrivecRerank(BaseNodePostprocessor):
-    """Puts nodes into the order in which they answer the query; their scores become those by which they are ordered."""
+class TrivecRerank(Reranker, BaseNodePostprocessor):
+    """Puts nodes into the order in which they answer the query; their scores become those by which they are ordered.
 
-    mode: str = Field(description="What scores the nodes.")
-    top_n: int | None = Field(description="How many nodes are given back; all if None.")
-    _ranking: Ranking = PrivateAttr()
-
-    def __init__(
-        self,
-        model: str | Path | M3Model | M3Reranker | None = None,
-        *,
-        mode: str = "colbert",
-        top_n: int | None = None,
-        **load_options: Any,
-    ) -> None:
-        """Load the model, unless this process has it from before.
-
-        Args:
-            model: Folder, hub id, URL of a server (`trivec serve`), or a loaded `M3Model` or `M3Reranker`; None is
-                BAAI/bge-m3, or for cross-encoders BAAI/bge-reranker-v2-m3.
-            mode: "colbert": BGE-M3's token vectors, of the model that embeds as well. "cross-encoder": a model that
-                reads query and document together; on a server the one that it was given with `--reranker`.
-            top_n: How many nodes are given back; all if None.
-            **load_options: As of `M3Model.load`.
-
-        Raises:
-            ValueError: `mode` or `top_n` is out of its range.
-            MissingHeadError: The model gives no token vectors.
-            TrivecError: As by `M3Model.load`.
-        """
-        if top_n is not None:
-            top_n = whole_number("top_n", top_n)
-        ranks = ranking(model, mode, **load_options)
-        super().__init__(mode=mode, top_n=top_n)
-        self._ranking = ranks
+    Attributes:
+        mode: What scores them.
+        top_n: How many of them are given back; all if None.
+    """
 
     @classmethod
     def class_name(cls) -> str:
