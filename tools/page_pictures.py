@@ -8,9 +8,9 @@ Needs Debian's chromium, chromium-driver, fonts-noto-core and fonts-noto-cjk; ru
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +21,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 from selenium import webdriver
+
+from trivec import M3Model
+from trivec.documents import Document
+from trivec.milvus import M3Collection
 
 ROOT = Path(__file__).parents[1]
 QUERY = "When is the spring tide highest?"
@@ -55,13 +59,14 @@ def main() -> None:
         browser.save_screenshot(str(ROOT / "docs" / f"page-{name}.png"))
 
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        shutil.copy(str(files("trivec") / "data" / "demo" / "documents.jsonl"), folder)
-        collection = ["--uri", "demo.db", "--collection", "demo"]
-        index = [sys.executable, "-m", "trivec", "index", "documents.jsonl", "--model", "nano", *collection]
-        subprocess.run(index, cwd=folder, check=True)
-        os.chdir(folder)
-        with serving("nano", *collection) as served:
+        uri = Path(name) / "demo.db"
+        lines = (files("trivec") / "data" / "demo" / "documents.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+        # Without the path that indexing a file would note: it is nobody's business.
+        documents = [Document(row.pop("id"), row.pop("text"), row) for row in rows]
+        with M3Model.load("nano") as model, M3Collection("demo", model, uri) as collection:
+            collection.add(documents)
+        with serving("nano", "--uri", str(uri), "--collection", "demo") as served:
 
             def visit(**state: str) -> None:
                 browser.get(f"{served.url}/?{urlencode({'q': QUERY, 'lang': 'en', **state})}")
@@ -74,7 +79,7 @@ def main() -> None:
             visit(limit="1")
             find(".hit button")[0].click()
             word = until(lambda: [word for word in find(".picture button.word") if word.text == "tide"])[0]
-            browser.execute_script("arguments[0].focus(); window.scrollTo(0, 160)", word)
+            browser.execute_script("arguments[0].focus(); window.scrollTo(0, 330)", word)
             until(lambda: find(".picture .word.near"))
             draw("why")
             visit(view="compare", mode="dense", other="sparse")
