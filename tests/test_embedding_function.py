@@ -267,7 +267,7 @@ def test_values_that_change_nothing_are_taken(
     ],
 )
 def test_values_that_would_change_something_say_why_not(name: str, value: object, why: str) -> None:
-    with pytest.raises(ValueError, match=f"^{name}={value!r} is not to be had: .*{why}"):
+    with pytest.raises(ValueError, match=f"^{name}={value!r} is not available: .*{why}"):
         BGEM3EmbeddingFunction("nowhere", **{name: value})
 
 

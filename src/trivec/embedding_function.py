@@ -110,7 +110,7 @@ class BGEM3EmbeddingFunction:
             ValueError: A value is out of its range, or two arguments contradict each other.
             CheckpointError: The model cannot be found or a file of it is unusable.
             MissingHeadError: The checkpoint has no head for vectors that are asked for.
-            DeviceError: The device or precision is not to be had here.
+            DeviceError: The device or precision is not available here.
             MissingExtraError: A GPU or `engine="torch"` is asked for, and torch is not installed.
             ServerError: The server cannot be reached, or refuses the key.
         """
@@ -214,7 +214,7 @@ def _check_names(arguments: Mapping[str, Any]) -> None:
         if name in _WITHOUT_EFFECT:
             accepted, why = _WITHOUT_EFFECT[name]
             if not any(type(value) is type(one) and value == one for one in accepted):
-                raise ValueError(f"{name}={value!r:.60} is not to be had: {why}")
+                raise ValueError(f"{name}={value!r:.60} is not available: {why}")
         elif name not in _OPTIONS:
             raise TypeError(_unknown_argument(name))
 

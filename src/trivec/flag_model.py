@@ -95,7 +95,7 @@ class BGEM3FlagModel:
             TypeError: An argument that there is not.
             ValueError: A value that cannot be honoured, or is out of its range.
             CheckpointError: The model cannot be found or a file of it is unusable.
-            DeviceError: The device or precision is not to be had here.
+            DeviceError: The device or precision is not available here.
             MissingExtraError: A GPU is asked for, and torch is not installed.
             ServerError: The server cannot be reached, or refuses the key.
         """

@@ -21,7 +21,7 @@ def test_the_cpu_needs_no_torch(engine: str, device: object) -> None:
 @pytest.mark.parametrize("device", ["tpu", "cuda:", "cuda:-1", "gpu", "", 0, ["cpu", None]])
 @pytest.mark.parametrize("engine", ["auto", "openvino", "native", "torch"])
 def test_what_is_no_device(engine: str, device: object) -> None:
-    with pytest.raises(DeviceError, match=r"device=.* is not to be had: give 'cpu', 'cuda'"):
+    with pytest.raises(DeviceError, match=r"device=.* is not available: give 'cpu', 'cuda'"):
         choose_engine(engine, device)
 
 
@@ -55,5 +55,5 @@ def test_torch_computes_on_the_cpu_on_request(tiny_checkpoint: Path) -> None:
     assert choose_engine("torch", ["cpu", "cpu"]) == ("torch", ["cpu", "cpu"])
     function = BGEM3EmbeddingFunction(tiny_checkpoint, device="cpu", engine="torch")
     assert function.model.precision == "fp32"
-    with pytest.raises(DeviceError, match="device='cuda:99' is not to be had: torch"):
+    with pytest.raises(DeviceError, match="device='cuda:99' is not available: torch"):
         M3Model.load("nowhere/no-such-model", device="cuda:99")

@@ -59,7 +59,7 @@ def test_a_class_without_avx2_has_no_native_engine(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv(processor.PROCESSOR_CLASS, "arm")
     assert processor.choose_for_cpu("fp32").engine == "openvino"
     with pytest.raises(
-        DeviceError, match='engine="native" is not to be had: the native engine is for x86-64 with AVX2'
+        DeviceError, match='engine="native" is not available: the native engine is for x86-64 with AVX2'
     ):
         processor.choose_for_cpu("fp32", "native")
 

@@ -236,12 +236,12 @@ def test_the_command_line_chooses_engine_and_devices(
     with np.load(tmp_path / "a.npz") as arrays:
         assert arrays["dense"] == pytest.approx(tiny_model.encode(TEXTS[:1]).dense, abs=TOLERANCE)
     assert run([*command, "--force", "--device", "cuda:99"]) != 0
-    assert "--device cuda:99 is not to be had" in capsys.readouterr().err
+    assert "--device cuda:99 is not available" in capsys.readouterr().err
 
 
 def test_devices_that_are_not_there(tiny_checkpoint: Path) -> None:
     assert devices_there()[-1] == "cpu"
-    with pytest.raises(DeviceError, match=r"device='cuda:99' is not to be had: torch .* finds .*'cpu' here"):
+    with pytest.raises(DeviceError, match=r"device='cuda:99' is not available: torch .* finds .*'cpu' here"):
         M3Model.load(tiny_checkpoint, device=["cpu", "cuda:99"])
     with pytest.raises(
         DeviceError, match=r'precision="int8" .*: the torch engine computes in "fp32", "fp16" and "bf16"'

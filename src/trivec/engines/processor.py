@@ -64,7 +64,7 @@ def choose_for_cpu(precision: str, engine: str = "auto") -> CpuChoice:
         DeviceError: The processor, or the engine asked for, cannot compute in that precision.
     """
     if engine == "native" and (missing := missing_for_native()):
-        raise DeviceError(f'engine="native" is not to be had: {missing}')
+        raise DeviceError(f'engine="native" is not available: {missing}')
     check_engine_has(precision, engine)
     if precision == "int8":
         return _choose_for_int8(engine)

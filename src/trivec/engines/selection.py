@@ -42,7 +42,7 @@ def choose_engine(engine: str, device: str | Sequence[str] | None) -> tuple[str,
     names = [str(name).lower() for name in given]
     for name, wanted in zip(names, given, strict=True):
         if not _DEVICE.fullmatch(name):
-            raise DeviceError(f"device={wanted!r} is not to be had: give 'cpu', 'cuda', 'cuda:0' (a number) or 'mps'")
+            raise DeviceError(f"device={wanted!r} is not available: give 'cpu', 'cuda', 'cuda:0' (a number) or 'mps'")
         if engine in CPU_ENGINES and name != "cpu":
             called = "OpenVINO" if engine == "openvino" else engine
             raise DeviceError(f"device={wanted!r}: the {called} engine computes on 'cpu'; use engine=\"torch\"")
@@ -91,7 +91,7 @@ def load_engine(
 
     Raises:
         ValueError: There is no such engine.
-        DeviceError: A device or the precision is not to be had, or several devices would differ in precision: then a
+        DeviceError: A device or the precision is not available, or several devices would differ in precision: then a
             text's vectors would depend on which of them got it.
         MissingExtraError: The engine is torch, which is not installed.
     """

@@ -126,7 +126,7 @@ class DatasetSearch:
         dataset: What to search.
         candidates: Results of the dense and of the sparse search, of which the other modes re-rank the union; also the
             length of every ranking.
-        cross_encoder: Scores pairs for the mode `cross-encoder`; None: that mode is not to be had.
+        cross_encoder: Scores pairs for the mode `cross-encoder`; None: that mode is not available.
     """
 
     def __init__(

@@ -46,7 +46,7 @@ def database(path: str) -> Any:
 def start(path: str) -> None:
     """Start the server for a file, so that pymilvus finds it there, unless this process has it open.
 
-    Where a socket is not to be had, nothing happens, and pymilvus starts a server on a port.
+    Where a socket is not available, nothing happens, and pymilvus starts a server on a port.
 
     Args:
         path: The absolute path of the file.

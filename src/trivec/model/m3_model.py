@@ -99,7 +99,7 @@ class M3Model(LoadedModel):
         Raises:
             CheckpointError: The model cannot be found or a file of it is unusable.
             ServerError: The server cannot be reached, or refuses the key.
-            DeviceError: The device or precision is not to be had here.
+            DeviceError: The device or precision is not available here.
             MissingExtraError: A GPU or `engine="torch"` is asked for, and torch is not installed.
             ValueError: An argument is out of its range.
         """

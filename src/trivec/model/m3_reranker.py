@@ -114,7 +114,7 @@ class M3Reranker(LoadedModel):
 
         Raises:
             CheckpointError: The model cannot be found, a file of it is unusable, or it is no cross-encoder.
-            DeviceError: The device or precision is not to be had here.
+            DeviceError: The device or precision is not available here.
             MissingExtraError: A GPU or `engine="torch"` is asked for, and torch is not installed.
             ServerError: The server cannot be reached, refuses the key, or has no cross-encoder.
             ValueError: An argument is out of its range.

@@ -41,7 +41,7 @@ class Opened:
         """Load the engine.
 
         Raises:
-            DeviceError: The device or precision is not to be had, or this is a forked child and torch computes.
+            DeviceError: The device or precision is not available, or this is a forked child and torch computes.
         """
         if self.on_torch:
             refuse_in_child("torch")

@@ -74,7 +74,7 @@ class FlagReranker:
             TypeError: An argument that there is not, or one of a wrong type.
             ValueError: A value is out of its range.
             CheckpointError: The model cannot be found, a file of it is unusable, or it is no cross-encoder.
-            DeviceError: The device or precision is not to be had here.
+            DeviceError: The device or precision is not available here.
             MissingExtraError: A GPU is asked for, and torch is not installed.
         """
         if unknown := sorted(kwargs.keys() - set(_OTHERS)):

@@ -58,12 +58,12 @@ class BGERerankFunction:
             TypeError: An unknown argument, or one of a wrong type.
             ValueError: A value is out of its range, or `device` and `devices` contradict each other.
             CheckpointError: The model cannot be found, a file of it is unusable, or it is no cross-encoder.
-            DeviceError: The device or precision is not to be had here.
+            DeviceError: The device or precision is not available here.
             MissingExtraError: A GPU or `engine="torch"` is asked for, and torch is not installed.
         """
         model_class = kwargs.pop("model_class", None)
         if model_class not in (None, "encoder-only-base"):
-            raise ValueError(f"model_class={model_class!r:.60} is not to be had: trivec runs 'encoder-only-base'")
+            raise ValueError(f"model_class={model_class!r:.60} is not available: trivec runs 'encoder-only-base'")
         devices = kwargs.pop("devices", None)
         if devices and device and devices != device:
             raise ValueError(f"device={device!r} and devices={devices!r} contradict each other; give one")

@@ -44,7 +44,7 @@ def resolve_device(name: str) -> torch.device:
         name = f"cuda:{torch.cuda.current_device()}"
     if name not in found:
         raise DeviceError(
-            f"device={name!r} is not to be had: torch {torch.__version__} finds {', '.join(map(repr, found))} here"
+            f"device={name!r} is not available: torch {torch.__version__} finds {', '.join(map(repr, found))} here"
         )
     return torch.device(name)
 
