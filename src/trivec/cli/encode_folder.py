@@ -35,14 +35,14 @@ class FolderOptions:
         bool,
         typer.Option(
             "--check",
-            help="Instead, read folders made before: say what is missing, damaged or of another model.",
+            help="Encode nothing: check folders made before for what is missing, damaged or of another model.",
             rich_help_panel="Folders",
         ),
     ] = False
     token_vectors: Annotated[
         Literal["fp16", "int8"] | None,
         typer.Option(
-            help="Token vectors too, as float16 or as bytes with a scale a vector.",
+            help="Write token vectors too: as float16, or as int8 with a scale per vector.",
             show_default=False,
             rich_help_panel="Folders",
         ),
@@ -77,7 +77,7 @@ class FolderOptions:
         str | None,
         typer.Option(
             metavar="I/N",
-            help="Encode just the I-th of N parts, where processes cannot see each other's locks (object stores).",
+            help="Encode part I of N: for places without file locks, such as object stores.",
             show_default=False,
             rich_help_panel="Folders",
         ),

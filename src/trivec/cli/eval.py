@@ -53,14 +53,14 @@ def evaluate(
     baseline: Annotated[
         EvaluatedMode | None,
         typer.Option(
-            metavar="MODE", help="What the others are tested against. Default: bm25-pieces.", show_default=False
+            metavar="MODE", help="Mode that the others are tested against. Default: bm25-pieces.", show_default=False
         ),
     ] = None,
     reranker: Annotated[
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Measure cross-encoder too: this one re-ranks what dense and sparse search find.",
+            help="Cross-encoder that reranks what dense and sparse search find; adds the mode cross-encoder.",
             show_default=False,
             rich_help_panel=_SEARCH,
         ),
@@ -70,7 +70,7 @@ def evaluate(
         typer.Option(
             min=1,
             metavar="N",
-            help="Dense and sparse results that the other modes re-rank; length of rankings.",
+            help="Dense and sparse results that the other modes rerank; also the length of rankings.",
             rich_help_panel=_SEARCH,
         ),
     ] = 200,
@@ -85,7 +85,7 @@ def evaluate(
     milvus: Annotated[
         TokenForm | None,
         typer.Option(
-            help="Search by multi and all through Milvus Lite too, which keeps token vectors so.",
+            help="Measure multi and all through Milvus Lite too, with token vectors stored in this form.",
             show_default=False,
             rich_help_panel=_SEARCH,
         ),
@@ -93,7 +93,7 @@ def evaluate(
     pool: Annotated[
         int,
         typer.Option(
-            min=1, max=4, help="How many token vectors become one there, on average.", rich_help_panel=_SEARCH
+            min=1, max=4, help="With --milvus: how many token vectors become one, on average.", rich_help_panel=_SEARCH
         ),
     ] = 1,
     tune_fusion: Annotated[

@@ -22,7 +22,7 @@ def explain(
         Path | None,
         typer.Option("--out", "-o", dir_okay=False, help="Write a page (.html) that shows it.", show_default=False),
     ] = None,
-    language: Annotated[Literal["en", "ja"], typer.Option(help="Of the page.")] = "en",
+    language: Annotated[Literal["en", "ja"], typer.Option(help="Language of the page.")] = "en",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     max_length: Annotated[
         int | None, typer.Option(min=2, help="Tokens of a text that are read. Default: the model's maximum.")

@@ -48,7 +48,10 @@ def import_folder(
     pool: Annotated[
         int,
         typer.Option(
-            min=1, max=4, help="How many token vectors become one, on average.", rich_help_panel="New collection"
+            min=1,
+            max=4,
+            help="With --token-vectors: how many become one, on average.",
+            rich_help_panel="New collection",
         ),
     ] = 1,
     model: Annotated[
@@ -56,7 +59,7 @@ def import_folder(
         typer.Option(
             "--model",
             "-m",
-            help="The model that made the vectors, where the folder does not say.",
+            help="Model that made the vectors, if the folder does not name it.",
             show_default=False,
             rich_help_panel="Model",
         ),

@@ -53,12 +53,12 @@ def index(
         bool,
         typer.Option(
             "--resume",
-            help="Leave chunks that are stored with the same text and metadata.",
+            help="Skip chunks that are stored with the same text and metadata.",
         ),
     ] = False,
     sync: Annotated[
         bool,
-        typer.Option("--sync", help="Delete what was stored from the same paths and is no longer there, after asking."),
+        typer.Option("--sync", help="Ask, then delete documents that were stored from these paths and are gone."),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="With --sync: do not ask.")] = False,
     token_vectors: Annotated[
@@ -71,11 +71,13 @@ def index(
     ] = None,
     pool: Annotated[
         int,
-        typer.Option(min=1, max=4, help="How many token vectors become one, on average.", rich_help_panel=_TOKENS),
+        typer.Option(
+            min=1, max=4, help="With --token-vectors: how many become one, on average.", rich_help_panel=_TOKENS
+        ),
     ] = 1,
     reencode: Annotated[
         bool,
-        typer.Option("--reencode", help="Encode all that the collection holds again, where its model is another one."),
+        typer.Option("--reencode", help="If the collection was made with another model, encode all of it again."),
     ] = False,
     max_batch_tokens: options.MaxBatchTokens = None,
     model: options.OwnModel = None,

@@ -45,9 +45,9 @@ def mine(
         ),
     ] = None,
     mode: Annotated[PairMode, typer.Option(help="Which vectors to search.")] = "dense",
-    negatives: Annotated[int, typer.Option(min=1, help="Negatives for a query, at most.")] = 15,
+    negatives: Annotated[int, typer.Option(min=1, help="Most negatives of a query.")] = 15,
     ranks: Annotated[
-        str, typer.Option(metavar="FIRST-LAST", help="Ranks to draw from, positives not counted.")
+        str, typer.Option(metavar="FIRST-LAST", help="Ranks to draw negatives from; positives have no rank.")
     ] = "2-200",
     margin: Annotated[
         float,
@@ -55,7 +55,7 @@ def mine(
             callback=_checked_margin, help="Leave out what scores above (1 - margin) times the query's worst positive."
         ),
     ] = 0.05,
-    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for drawing the negatives.")] = 0,
     text_field: options.TextField = "text",
     id_field: options.IdField = None,
     max_length: Annotated[

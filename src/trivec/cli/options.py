@@ -115,7 +115,9 @@ class ModelOptions:
     no_cache: Annotated[
         bool,
         typer.Option(
-            "--no-cache", help="Keep nothing on disk for the next run to start faster.", rich_help_panel="Model"
+            "--no-cache",
+            help="Keep no converted weights on disk: every run converts them again.",
+            rich_help_panel="Model",
         ),
     ] = False
 
@@ -203,7 +205,7 @@ class SourceOptions:
     encoding: Annotated[
         str | None,
         typer.Option(
-            help="Of files without a byte order mark: cp1252, shift_jis, ... Default: UTF-8.",
+            help="Encoding of files without a byte order mark: cp1252, shift_jis, ... Default: UTF-8.",
             show_default=False,
             rich_help_panel="Records",
         ),
@@ -211,7 +213,7 @@ class SourceOptions:
     delimiter: Annotated[
         str | None,
         typer.Option(
-            help="Between the columns of .csv files: a character, or tab. Default: a comma.",
+            help="Separator of the columns of .csv files: a character, or tab. Default: a comma.",
             show_default=False,
             rich_help_panel="Records",
         ),
@@ -252,7 +254,7 @@ class MilvusOptions:
     ] = ""
     timeout: Annotated[
         float,
-        typer.Option(min=0.1, help="Seconds that a server is given to answer a request.", rich_help_panel="Milvus"),
+        typer.Option(min=0.1, help="Seconds that a server has to answer a request.", rich_help_panel="Milvus"),
     ] = 30.0
 
 
@@ -261,14 +263,14 @@ Mcls = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="For long texts: one more <s> before every N tokens, 256 in the M3 paper; dense vectors are their mean.",
+        help="For long texts: put <s> before every N tokens (256 in the M3 paper); the dense vector is their mean.",
         show_default=False,
     ),
 ]
 Consistency = Annotated[
     Literal["Strong", "Bounded", "Session", "Eventually"] | None,
     typer.Option(
-        help="How recent what searches see must be, of a server. Default: Session, or what the collection has.",
+        help="How recent the data that a server searches must be. Default: Session, or what the collection has.",
         show_default=False,
         rich_help_panel="Milvus",
     ),
@@ -282,7 +284,7 @@ class NewCollectionOptions:
     partition_key: Annotated[
         str | None,
         typer.Option(
-            help="A metadata field to partition a new collection by, which all have: lang, or tenant:int for integers.",
+            help="Metadata field to partition by, which every document has: lang, or tenant:int for integers.",
             show_default=False,
             rich_help_panel="New collection",
         ),
@@ -291,7 +293,7 @@ class NewCollectionOptions:
     dense_index: Annotated[
         Literal["hnsw", "ivf_sq8", "diskann"] | None,
         typer.Option(
-            help="Index of dense vectors, of a server. Default: what it picks.",
+            help="A server's index of dense vectors. Default: the server's choice.",
             show_default=False,
             rich_help_panel="New collection",
         ),
@@ -299,14 +301,14 @@ class NewCollectionOptions:
     hnsw_m: Annotated[
         int | None,
         typer.Option(
-            min=2, help="hnsw: links of a row. Default: 16.", show_default=False, rich_help_panel="New collection"
+            min=2, help="hnsw: links per row. Default: 16.", show_default=False, rich_help_panel="New collection"
         ),
     ] = None
     hnsw_ef_construction: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="hnsw: rows looked at to place one. Default: 200.",
+            help="hnsw: rows compared to place a new one. Default: 200.",
             show_default=False,
             rich_help_panel="New collection",
         ),
@@ -364,7 +366,7 @@ class ServerSearchOptions:
         int | None,
         typer.Option(
             min=1,
-            help="How much of a dense index is looked at: ef (hnsw), nprobe (ivf), search_list (diskann).",
+            help="How much of the dense index a server searches: ef (hnsw), nprobe (ivf), search_list (diskann).",
             show_default=False,
             rich_help_panel="Milvus",
         ),
@@ -372,7 +374,10 @@ class ServerSearchOptions:
     drop_ratio: Annotated[
         float,
         typer.Option(
-            min=0, max=0.99, help="Share of a query's smallest lexical weights to leave out.", rich_help_panel="Milvus"
+            min=0,
+            max=0.99,
+            help="Share of a query's lexical weights that a server leaves out, smallest first.",
+            rich_help_panel="Milvus",
         ),
     ] = 0.0
     consistency: Consistency = None
@@ -382,7 +387,7 @@ MaxBatchTokens = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Memory knob: most tokens computed at once; a longer text goes alone. By default what is fastest.",
+        help="Most tokens computed at once, to save memory; a longer text is computed alone. Default: what is fastest.",
         show_default=False,
     ),
 ]

@@ -28,20 +28,22 @@ def search(
     *,
     mode: Annotated[Mode, typer.Option(help="Which vectors to search.")] = "hybrid",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Hits to show.")] = 10,
-    offset: Annotated[int, typer.Option(min=0, help="Hits to leave out before them, as for a second page.")] = 0,
+    offset: Annotated[
+        int, typer.Option(min=0, help="Hits to skip first: --limit 10 --offset 10 is the second page.")
+    ] = 0,
     filter: Annotated[str, typer.Option(help="Milvus filter expression, passed on as it is.", show_default=False)] = "",
     ranker: Annotated[
         Literal["rrf", "weighted"] | None,
         typer.Option(
-            help="How hybrid search joins the two rankings. Default: the model's own weights, else rrf.",
+            help="How --mode hybrid joins its two rankings. Default: weighted by the model's own weights, else rrf.",
             show_default=False,
         ),
     ] = None,
     dense_weight: Annotated[
-        float | None, typer.Option(min=0, help="Weight of dense scores, --ranker weighted. Default: 0.4.")
+        float | None, typer.Option(min=0, help="With --ranker weighted: weight of the dense score. Default: 0.4.")
     ] = None,
     sparse_weight: Annotated[
-        float | None, typer.Option(min=0, help="Weight of sparse scores, --ranker weighted. Default: 0.2.")
+        float | None, typer.Option(min=0, help="With --ranker weighted: weight of the sparse score. Default: 0.2.")
     ] = None,
     rerank: Annotated[
         Rerank | None,
@@ -57,7 +59,8 @@ def search(
         ),
     ] = None,
     candidates: Annotated[
-        int | None, typer.Option(min=1, help="Candidates of each search and for --rerank. Default: 3 x limit.")
+        int | None,
+        typer.Option(min=1, help="Candidates from each ranking, and for --rerank. Default: 3 x (offset + limit)."),
     ] = None,
     group: Annotated[
         Literal["document"] | None,

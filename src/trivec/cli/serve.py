@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 def serve(
     model: options.ModelFilesArgument,
     *,
-    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for every one.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for all of this machine.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 for a free one.")] = 8080,
     api_key: Annotated[
         str | None,
         typer.Option(
             envvar="TRIVEC_API_KEY",
-            help="What requests must bring as Authorization: Bearer KEY; all but /health and /live.",
+            help="Key that requests must carry (Authorization: Bearer KEY), except for /health and /live.",
             show_default=False,
         ),
     ] = None,
@@ -39,13 +39,16 @@ def serve(
         ),
     ] = None,
     max_queue_tokens: Annotated[
-        int, typer.Option(min=1, help="Tokens that may wait; beyond that requests get 429.", rich_help_panel="Limits")
+        int,
+        typer.Option(min=1, help="Most tokens that wait; a request beyond them gets 429.", rich_help_panel="Limits"),
     ] = 1_000_000,
-    max_texts: Annotated[int, typer.Option(min=1, help="Texts of a request.", rich_help_panel="Limits")] = 2048,
-    max_body: Annotated[int, typer.Option(min=1, help="Megabytes of a request.", rich_help_panel="Limits")] = 64,
+    max_texts: Annotated[int, typer.Option(min=1, help="Most texts in a request.", rich_help_panel="Limits")] = 2048,
+    max_body: Annotated[int, typer.Option(min=1, help="Most megabytes in a request.", rich_help_panel="Limits")] = 64,
     grace: Annotated[
         float,
-        typer.Option(min=0, help="Seconds that admitted requests get after SIGTERM.", rich_help_panel="Limits"),
+        typer.Option(
+            min=0, help="Seconds that accepted requests have to finish after SIGTERM.", rich_help_panel="Limits"
+        ),
     ] = 30.0,
     reranker: Annotated[
         str | None,
@@ -70,7 +73,8 @@ def serve(
 ) -> None:
     """Serve a model over HTTP: dense, sparse and token vectors in one call, and the routes of OpenAI, TEI and Cohere.
 
-    It listens at once; GET /health is 200 once the model is loaded. SIGTERM ends it when what was admitted is computed.
+    It listens at once; GET /health is 200 once the model is loaded. On SIGTERM it finishes the requests it has
+    accepted, and ends.
 
     [dim]Examples:[/]
 

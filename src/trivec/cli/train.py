@@ -44,7 +44,7 @@ def train(
             "--out",
             "-o",
             metavar="FOLDER",
-            help="Folder of the result; a run interrupted there goes on.",
+            help="Folder of the result; an interrupted run in it goes on.",
             show_default=False,
         ),
     ],
@@ -54,7 +54,7 @@ def train(
             metavar="FILE",
             exists=True,
             dir_okay=False,
-            help="JSON object of what is set more rarely: warmup_steps, loss_weights, bf16, ... (docs/training.md).",
+            help="JSON file of rarer settings: warmup_steps, loss_weights, bf16, ... (docs/training.md).",
         ),
     ] = None,
     revision: options.Revision = None,
@@ -66,13 +66,13 @@ def train(
         bool, typer.Option("--freeze-encoder", help="Train the heads alone.", rich_help_panel="Model")
     ] = False,
     half: Annotated[bool, typer.Option("--half", help="Store float16 instead of float32.")] = False,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of the batches and of new heads.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed for the batches and for new heads.")] = 0,
     batch_size: Annotated[
-        int, typer.Option(min=2, metavar="N", help="Queries of a batch.", rich_help_panel=_BATCHES)
+        int, typer.Option(min=2, metavar="N", help="Queries in a batch.", rich_help_panel=_BATCHES)
     ] = 32,
     group_size: Annotated[
         int,
-        typer.Option(min=1, metavar="N", help="Passages of a query, the right one included.", rich_help_panel=_BATCHES),
+        typer.Option(min=1, metavar="N", help="Passages per query, including the right one.", rich_help_panel=_BATCHES),
     ] = 8,
     query_length: Annotated[
         int, typer.Option(min=4, metavar="N", help="Most tokens of a query.", rich_help_panel=_BATCHES)
@@ -82,7 +82,7 @@ def train(
     ] = 1024,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Optimiser steps; beats --epochs.", rich_help_panel=_OPTIMISER),
+        typer.Option(min=1, metavar="N", help="Optimiser steps; overrides --epochs.", rich_help_panel=_OPTIMISER),
     ] = None,
     epochs: Annotated[
         float, typer.Option(min=0.001, metavar="X", help="Passes over the data.", rich_help_panel=_OPTIMISER)
@@ -91,7 +91,7 @@ def train(
         float, typer.Option(metavar="X", help="Highest learning rate.", rich_help_panel=_OPTIMISER)
     ] = 1e-5,
     temperature: Annotated[
-        float, typer.Option(metavar="X", help="Every score is divided by it.", rich_help_panel=_OPTIMISER)
+        float, typer.Option(metavar="X", help="Number that every score is divided by.", rich_help_panel=_OPTIMISER)
     ] = 0.02,
     held_out: Annotated[
         Path | None,
@@ -112,13 +112,13 @@ def train(
         typer.Option(
             min=1,
             metavar="N",
-            help="Texts in memory at a time: slower, and any batch fits.",
+            help="Texts computed at a time, so that any batch fits into memory; slower.",
             rich_help_panel=_MEMORY,
         ),
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="cpu, cuda; the best there is by default.", rich_help_panel=_MEMORY),
+        typer.Option(metavar="NAME", help="cpu or cuda. Default: the fastest that is there.", rich_help_panel=_MEMORY),
     ] = None,
 ) -> None:
     """Fine-tune a model's dense, sparse and ColBERT heads together.

@@ -38,7 +38,7 @@ def verify(
     precision: Annotated[
         options.Precision | None,
         typer.Option(
-            help="What to compute in. Default: fp32; with --texts: auto. A server decides itself.",
+            help="Precision to compute in. Default: fp32; with --texts: auto. A server decides by itself.",
             show_default=False,
             rich_help_panel="Model",
         ),
