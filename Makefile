@@ -22,7 +22,7 @@ page: demo
 # The site, in both languages, into build/site; then what can be said of it only once it is built. Its pages open from the
 # folder, its search needs a server: `python3 -m http.server --directory build/site`. Needs no network once installed.
 docs: .venv-docs/installed
-	SOURCE_DATE_EPOCH=0 .venv-docs/bin/mkdocs build --quiet --strict
+	SOURCE_DATE_EPOCH=0 NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
 	.venv-docs/bin/python -m pytest --noconftest -m docs tests/test_site_build.py
 
 test: $(VENV)/installed

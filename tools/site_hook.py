@@ -21,10 +21,10 @@ def on_page_markdown(markdown: str, *, page: Any, **_of_mkdocs: Any) -> str:
     """Leave out the stamp of a translation, and have links lead to where they do on the site."""
     folder = Path(page.file.abs_src_path).resolve().parent
     text = STAMP.sub("", markdown)
-    return with_links(text, {link["to"]: on_site(link["to"], folder) for link in links(text)})
+    return with_links(text, {link["to"]: led_to(link["to"], folder) for link in links(text)})
 
 
-def on_site(to: str, folder: Path) -> str:
+def led_to(to: str, folder: Path) -> str:
     """Return where a link from a page in `folder` leads on the site, "" if to a file that the site does not have."""
     if re.match(r"[a-z]+:|#", to):
         return to
