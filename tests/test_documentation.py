@@ -3,9 +3,9 @@
 `BAAI/bge-m3` is replaced by `nano` in all of them. Beside the block, the folder holds what a reader brings: a model and
 files of the names in `readers_files`; a block that asks a server finds it at `SERVER`. A block that cannot run here has
 a comment before it, which the rendered page does not show: `<!-- not run: REASON -->`, or
-`<!-- run by make integration -->` if that runs it. Left out are
-docs/performance.md, whose blocks are benchmarks, which take hours; docs/api.md, which the site fills from docstrings; files
-of the root, which docs/ links to for the site; and Japanese pages, whose blocks tests/test_site.py holds to be the same.
+`<!-- run by make integration -->` if that runs it. Left out are docs/performance.md, whose blocks are benchmarks, which
+take hours; docs/api.md, which the site fills from docstrings; files of the root, which docs/ links to for the site; and
+Japanese pages, whose blocks tests/test_site.py holds to be the same.
 """
 
 from __future__ import annotations

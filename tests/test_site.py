@@ -23,7 +23,8 @@ JAPANESE = [page for page in map(japanese_of, ENGLISH) if page.exists()]
 PAGES = [ROOT / "README.md", *(page for page in sorted(DOCS.glob("*.md")) if not page.is_symlink())]
 PAGES += [page.resolve() for page in sorted(DOCS.glob("*.md")) if page.is_symlink()]
 # What has names for users to import; the rest of trivec is for those who change it.
-PUBLIC = ("", "milvus", "evaluation", "integrations.langchain", "integrations.llama_index", "integrations.haystack", "shards")
+PUBLIC = ("", "documents", "milvus", "evaluation", "shards")
+PUBLIC += ("integrations.langchain", "integrations.llama_index", "integrations.haystack")
 
 
 def text_of(page: Path) -> str:
@@ -48,7 +49,7 @@ def test_every_entry_of_the_navigation_is_in_japanese():
     nav, _, rest = text_of(ROOT / "mkdocs.yml").partition("\ntheme:")
     titles = set(re.findall(r"^ +- (.+?):", nav.partition("\nnav:")[2], re.MULTILINE))
     translated = dict(re.findall(r"^ {12}(\S.*?): (.+)$", rest.partition("nav_translations:")[2], re.MULTILINE))
-    same = {"Milvus", "LangChain, LlamaIndex, Haystack", "Python"}
+    same = {"Milvus", "LangChain, LlamaIndex, Haystack", "Python API"}
     assert titles - same <= set(translated)
 
 
@@ -85,7 +86,8 @@ def shape(text: str) -> list[tuple[int, str]]:
 
 def test_tables_of_figures_are_the_same_in_both_languages():
     between = re.compile(r"<!-- (figures|server): begin -->.*?<!-- \1: end -->", re.DOTALL)
-    english, japanese = ([found[0] for found in between.finditer(text_of(DOCS / f"performance{s}.md"))] for s in ("", ".ja"))
+    pages = (text_of(DOCS / name) for name in ("performance.md", "performance.ja.md"))
+    english, japanese = ([found[0] for found in between.finditer(page)] for page in pages)
     assert len(english) == 2
     assert english == japanese
 
@@ -154,8 +156,8 @@ def copied(tmp_path: Path) -> Path:
     """A folder with the tool and one chapter in both languages, freshly stamped."""
     (tmp_path / "tools").mkdir()
     (tmp_path / "docs").mkdir()
-    for tool in ("chapters.py", "translations.py"):
-        shutil.copy(ROOT / "tools" / tool, tmp_path / "tools")
+    for module in (chapters, translations):
+        shutil.copy(module.__file__, tmp_path / "tools")
     (tmp_path / "docs" / "gpu.md").write_text("# GPUs\n\nOne fact.\n", encoding="utf-8")
     (tmp_path / "docs" / "gpu.ja.md").write_text("# GPU { #gpus }\n\n事実。\n", encoding="utf-8")
     assert tool("stamp", tmp_path, "docs/gpu.ja.md") == (0, "")
@@ -220,7 +222,10 @@ def test_only_japanese_pages_are_stamped(copied: Path):
 
 
 def test_links_and_headings_are_read_as_they_are_shown():
-    page = "# A `b`\n\n```sh\n# no [link](x.md)\n```\n\n`[no](y.md)` but [`[yes]`\nit is](z.md#a) ![p](p.svg)\n\n## C: d, e\n\n## C: d, e\n"
+    page = (
+        "# A `b`\n\n```sh\n# no [link](x.md)\n```\n\n`[no](y.md)` but [`[yes]`\nit is](z.md#a) ![p](p.svg)\n\n"
+        "## C: d, e\n\n## C: d, e\n"
+    )
     assert [link["to"] for link in links(page)] == ["z.md#a", "p.svg"]
     assert [heading.anchor for heading in headings(page)] == ["a-b", "c-d-e", "c-d-e_1"]
     assert [heading.on_browsers for heading in headings(page)] == ["a-b", "c-d-e", "c-d-e-1"]

@@ -1,4 +1,4 @@
-"""How the documentation is read: its chapters, and what stands in a page besides prose: code, comments, headings, links.
+"""How the documentation is read: its chapters, and what stands in a page besides prose: code, headings, links.
 
 A chapter is `docs/X.md` in English and `docs/X.ja.md` in Japanese; `docs/architecture.md` and `docs/changelog.md` are
 links to the files at the root. Knows Markdown as far as these pages use it, and nothing of what makes a site of them.

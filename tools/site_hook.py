@@ -19,6 +19,8 @@ NAMES = {file.resolve(): file.name for file in DOCS.iterdir()}
 
 def on_page_markdown(markdown: str, *, page: Any, **_of_mkdocs: Any) -> str:
     """Leave out the stamp of a translation, and have links lead to where they do on the site."""
+    if page.file.locale != page.file.locale_alternate_of:  # English, for want of a translation: found in English
+        page.meta["search"] = {"exclude": True}
     folder = Path(page.file.abs_src_path).resolve().parent
     text = STAMP.sub("", markdown)
     return with_links(text, {link["to"]: led_to(link["to"], folder) for link in links(text)})
