@@ -10,7 +10,7 @@ listed = $(wildcard constraints/$(1)-$(PYTHON_VERSION).txt)
 install = PIP_CONSTRAINT='$(call listed,$(1))' PIP_BUILD_CONSTRAINT='$(call listed,$(1))' \
 	$(2)/bin/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo page test lowest lint parity integration slow newest constraints clean
+.PHONY: demo page docs test lowest lint parity integration slow newest constraints clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python examples/demo.py $(DEMO)
@@ -18,6 +18,12 @@ demo: $(VENV)/installed
 # The search page on the demo's collection, until Ctrl-C.
 page: demo
 	$(BIN)/trivec serve nano --uri $(DEMO)/milvus.db --collection demo
+
+# The site, in both languages, into build/site; then what can be said of it only once it is built. Its pages open from the
+# folder, its search needs a server: `python3 -m http.server --directory build/site`. Needs no network once installed.
+docs: .venv-docs/installed
+	SOURCE_DATE_EPOCH=0 NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
+	.venv-docs/bin/python -m pytest --noconftest -m docs tests/test_site_build.py
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
@@ -74,6 +80,11 @@ $(VENV)/installed: $(built) $(call listed,dev)
 	$(call install,dev,$(VENV)) --editable '.[dev]'
 	touch $@
 
+.venv-docs/installed: constraints/docs.in $(call listed,docs)
+	$(PYTHON) -m venv .venv-docs
+	$(call install,docs,.venv-docs) --requirement constraints/docs.in
+	touch $@
+
 .venv-parity/installed: $(built) constraints/parity.in $(call listed,parity)
 	$(PYTHON) -m venv .venv-parity
 	$(call install,parity,.venv-parity) --requirement constraints/parity.in --editable '.[train]'
@@ -91,4 +102,4 @@ $(clients:%=.venv-%/installed): .venv-%/installed: $(built) constraints/%.in $$(
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-parity $(clients:%=.venv-%) .venv-ray .venv-newest build
+	rm -rf $(VENV) .venv-docs .venv-parity $(clients:%=.venv-%) .venv-ray .venv-newest build

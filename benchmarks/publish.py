@@ -1,6 +1,7 @@
 """Puts measured figures into docs/performance.md: tables from the benchmarks' JSON files, and a plot.
 
-Everything between the page's markers is written here, from the files given and nothing else.
+Everything between the page's markers is written here, from the files given and nothing else; the same, in English, into
+the Japanese page.
 
     python benchmarks/publish.py build/benchmarks/{throughput,latency,startup,memory,scaling}.json
 """
@@ -16,7 +17,7 @@ from typing import Any
 from peers import OURS
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGE, PLOT = DOCS / "performance.md", DOCS / "performance-lengths.svg"
+PAGES, PLOT = (DOCS / "performance.md", DOCS / "performance.ja.md"), DOCS / "performance-lengths.svg"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 # The server's figures stand apart, and come from files of their own.
 SERVER_BEGIN, SERVER_END = "<!-- server: begin -->", "<!-- server: end -->"
@@ -245,10 +246,12 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {
 
 
 def replace_between(begin: str, end: str, lines: Iterable[str]) -> None:
-    """Put lines between two markers of the page."""
-    before, rest = PAGE.read_text(encoding="utf-8").split(begin)
-    after = rest.split(end)[1]
-    PAGE.write_text(f"{before}{begin}\n" + "\n".join(lines) + f"{end}{after}", encoding="utf-8")
+    """Put lines between two markers of the page, in each language."""
+    written = "\n".join(lines)
+    for page in PAGES:
+        before, rest = page.read_text(encoding="utf-8").split(begin)
+        after = rest.split(end)[1]
+        page.write_text(f"{before}{begin}\n{written}{end}{after}", encoding="utf-8")
 
 
 def main() -> None:

@@ -3,8 +3,9 @@
 `BAAI/bge-m3` is replaced by `nano` in all of them. Beside the block, the folder holds what a reader brings: a model and
 files of the names in `readers_files`; a block that asks a server finds it at `SERVER`. A block that cannot run here has
 a comment before it, which the rendered page does not show: `<!-- not run: REASON -->`, or
-`<!-- run by make integration -->` if that runs it. Left out is
-docs/performance.md: its blocks are benchmarks, which take hours.
+`<!-- run by make integration -->` if that runs it. Left out are docs/performance.md, whose blocks are benchmarks, which
+take hours; docs/api.md, which the site fills from docstrings; files of the root, which docs/ links to for the site; and
+Japanese pages, whose blocks tests/test_site.py holds to be the same.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from pathlib import Path
 
 import pytest
 
+from chapters import english_pages
 from serving import Served, serving
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted(set((ROOT / "docs").glob("*.md")) - {ROOT / "docs" / "performance.md"})]
+CHAPTERS = [page for page in english_pages() if page.name not in ("performance.md", "api.md") and not page.is_symlink()]
+PAGES = [ROOT / "README.md", *CHAPTERS]
 FENCED = re.compile(
     r"^(?:<!-- (?:not run: (?P<why>.+)|run by (?P<elsewhere>make integration)(?:: [\w-]+)?) -->\n)?"
     r"```(?P<language>.*)\n(?P<code>(?:.*\n)*?)```$",

@@ -1,8 +1,8 @@
 """Writes constraints/NAME-3.N.txt: every package that a fresh environment gets today, at the version it gets.
 
-`make test`, `make parity`, `make integration` and CI install under these constraints, so that a release made tomorrow
-cannot turn them red; `make newest` runs the suite without them. pyproject.toml's own ranges stay open: a user gets what
-pip resolves.
+`make test`, `make parity`, `make integration`, `make docs` and CI install under these constraints, so that a release
+made tomorrow cannot turn them red; `make newest` runs the suite without them. pyproject.toml's own ranges stay open: a
+user gets what pip resolves.
 
     make constraints        # all, with the Python that make uses
     python tools/constraints.py parity
@@ -23,6 +23,7 @@ FOLDER = ROOT / "constraints"
 INSTALLED = {
     "dev": ("hatchling", "--editable", f"{ROOT}[dev]"),
     "parity": ("hatchling", "--requirement", str(FOLDER / "parity.in"), "--editable", f"{ROOT}[train]"),
+    "docs": ("--requirement", str(FOLDER / "docs.in")),
     "ray": ("hatchling", "--requirement", str(FOLDER / "ray.in"), "--editable", f"{ROOT}[ray]"),
 } | {
     name: ("hatchling", "--requirement", str(FOLDER / f"{name}.in"), "--editable", f"{ROOT}[server]")
