@@ -75,7 +75,7 @@ def main() -> None:
             visit()
             draw("search")
             visit(lang="ja", q="大熊猫每天吃多少竹子？")
-            draw("search-ja")
+            draw("search.ja")
             visit(limit="1")
             find(".hit button")[0].click()
             word = until(lambda: [word for word in find(".picture button.word") if word.text == "tide"])[0]
