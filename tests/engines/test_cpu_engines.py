@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -138,6 +139,40 @@ def test_words_too_large_for_float16(engine: str, precision: str, tiny_checkpoin
         M3Model.load(folder, engine=engine, precision=precision) as model,
     ):
         assert (model.encode(TEXTS).dense * exact.encode(TEXTS).dense).sum(axis=1).min() >= 0.99
+
+
+WATCHED = """
+import os, sys, threading
+from trivec import M3Model
+
+bound, over = set(), threading.Event()
+
+def look():
+    while not over.is_set():
+        for thread in os.listdir("/proc/self/task"):
+            try:
+                bound.add(frozenset(os.sched_getaffinity(int(thread))))
+            except OSError:  # it has just ended
+                pass
+
+with M3Model.load(sys.argv[1], engine="openvino", precision="fp32", num_threads=1) as model:
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    model.encode(["word " * 200] * 50, show_progress=False)
+    over.set()
+    watcher.join()
+assert bound == {frozenset(os.sched_getaffinity(0))}, bound
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: what cores a thread may run on")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+def test_a_part_of_the_cores_is_not_always_the_first_ones(tiny_checkpoint: Path) -> None:
+    """Else two processes with one thread each would share one core."""
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, str(tiny_checkpoint)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_rounding_to_bfloat16() -> None:

@@ -5,6 +5,7 @@ Knows token ids and vectors; of text, only what quantization has to read once. N
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -67,6 +68,10 @@ class OpenVINOEngine:
         self._properties = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "CPU_RUNTIME_CACHE_CAPACITY": 128}
         if num_threads is not None:
             self._properties["INFERENCE_NUM_THREADS"] = num_threads
+            if num_threads < (os.cpu_count() or 1):
+                # OpenVINO binds its threads to cores, beginning with the first: of two processes that each take a part
+                # of the machine, both would lie on the same cores.
+                self._properties["ENABLE_CPU_PINNING"] = False
         # By whether they are normalized.
         self._token_vectors: dict[bool, Any] = {}
         # Kept for as long as the graph, which shares their memory.
