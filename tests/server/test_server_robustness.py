@@ -150,6 +150,7 @@ def test_a_body_that_is_no_request_gets_one_error_on_every_route(
                 for _ in range(2):  # the connection is as good as new after an error
                     connection.sendall(head(path, len(body)) + body)
                     told_once(answer_on(connection), path)
+    assert ask(f"{server.url}/health")[0] == 200
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "", "multipart/form-data"])
@@ -206,6 +207,7 @@ def test_clients_that_vanish_amid_their_bodies_leave_nothing_behind(server: Serv
                 connection.sendall(head("/encode", 500_000) + b'{"inputs": "' + b"a" * (i * 5_000))
         until(lambda: metric(server.url, 'te_request_failure{err="Gone"}') == gone + 50)
     until(lambda: metric(server.url, "trivec_queue_tokens") == 0)
+    assert metric(server.url, 'te_request_failure{err="Gone"}') == gone + 50
 
 
 def test_clients_that_vanish_before_their_answers_leave_nothing_behind(
@@ -221,6 +223,7 @@ def test_clients_that_vanish_before_their_answers_leave_nothing_behind(
         # One or two may have been computed before they were gone.
         until(lambda: metric(served.url, 'te_request_failure{err="Gone"}') >= 15)
         until(lambda: metric(served.url, "trivec_queue_tokens") < 10_000)
+        assert ask(f"{served.url}/health")[0] == 200
 
 
 @pytest.mark.slow  # the server waits 20 seconds

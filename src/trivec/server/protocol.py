@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-# Key of a request's scope: what is to be called once its connection is lost.
+# Key of a request's scope: a future that is done once its connection is lost.
 LOST = "trivec.lost"
 # A connection that asks for nothing, or whose headers trickle in, is closed after so many seconds.
 _SECONDS = 20.0
@@ -21,7 +20,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
         super().connection_made(transport)
-        self._lost: set[Callable[[], None]] = set()
+        self._lost: asyncio.Future[None] = self.loop.create_future()
         self._wait()
 
     def on_message_begin(self) -> None:
@@ -45,8 +44,7 @@ class Protocol(HttpToolsProtocol):
         """Wait no more, and tell those that compute for this client."""
         self._end_waiting()
         super().connection_lost(exc)
-        for tell in list(self._lost):
-            tell()
+        self._lost.set_result(None)
 
     def _wait(self) -> None:
         self._end_waiting()

@@ -243,19 +243,19 @@ class Service:
         if self._deliveries is None:
             self._deliveries = Deliveries(asyncio.get_running_loop())
         computed = self._deliveries.awaited(answer)
-        lost: set[Callable[[], None]] = request.scope[LOST]
+        lost: asyncio.Future[None] = request.scope[LOST]
 
-        def gone() -> None:
+        def gone(_: object) -> None:
             if not computed.done():
                 computed.set_exception(ClientDisconnect())
 
-        lost.add(gone)
+        lost.add_done_callback(gone)  # at once, if it is lost already
         try:
             embeddings = await computed
         except TrivecError as error:
             raise refusal(error) from error
         finally:
-            lost.discard(gone)
+            lost.remove_done_callback(gone)
         self.metrics.tokenizing.observe(answer.tokenizing_seconds)
         self.metrics.queueing.observe(answer.queue_seconds)
         self.metrics.computing.observe(answer.computing_seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -43,9 +44,9 @@ class Loading(Generic[Loaded]):
         self.load_options = load_options or {}
         self._loaded: Loaded | None = None
 
+    @abstractmethod
     def load(self, **load_options: Any) -> Loaded:
         """Load what the component works with, unless this process has it."""
-        raise NotImplementedError
 
     def loaded(self) -> Loaded:
         """Return what the component works with, loaded the first time.
