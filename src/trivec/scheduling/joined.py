@@ -37,6 +37,11 @@ class JoinedRequests:
         heads = [request.settings.heads for request in requests]
         self.heads = replace(heads[0], dense=any(h.dense for h in heads), sparse=any(h.sparse for h in heads))
 
+    @property
+    def answered(self) -> bool:
+        """Whether nobody waits any more."""
+        return all(request.answer.done() for request in self._requests)
+
     def answer_batch(self, texts: npt.NDArray[np.intp], vectors: EncodedBatch) -> None:
         """Answer those that have no text but one of a batch: `vectors` are those of `texts`."""
         for position, text in enumerate(texts.tolist()):

@@ -280,10 +280,10 @@ class Scheduler:
         joined = JoinedRequests(requests)
         steps = encode_window(joined.texts, self._engine(), joined.heads, requests[0].settings.max_batch_tokens)
         try:
-            while True:
+            joined.answer_batch(*next(steps))
+            while not joined.answered:  # then nobody waits for the vectors of all in one piece
                 joined.answer_batch(*next(steps))
         except StopIteration as done:
-            self._measure(joined.began, sum(r.answer.tokens for r in requests), len(joined.texts.token_ids))
             joined.answer_all(done.value)
         except TrivecError as error:
             if len(requests) == 1:
@@ -292,6 +292,9 @@ class Scheduler:
                 for request in requests:
                     if not request.answer.done():
                         self._compute_together([request])
+            return
+        steps.close()
+        self._measure(joined.began, sum(r.answer.tokens for r in requests), len(joined.texts.token_ids))
 
     def _compute_step(self, request: Request) -> None:
         """Compute a batch of a long request, and have it wait for its next turn."""
