@@ -9,7 +9,9 @@ kills   two processes share a folder and are killed five times, at random, each 
 memory  one process, token vectors as float16: how far its own memory (not files it maps) grows, from the model loaded,
         and from the first shard written, to its greatest.
 
-Passages are sentences put together, each with a number of its own; the same seed gives the same corpus.
+Passages are a few sentences of a language and made-up words behind a number; the same seed gives the same corpus.
+(Without the made-up words, thousands of passages would have the same sentences and differ in their number alone: a text
+then finds others as good as itself.)
 """
 
 from __future__ import annotations
@@ -38,12 +40,14 @@ FOUND_AT_ONCE = 500
 
 
 def passages(count: int) -> Iterator[tuple[str, str]]:
-    """Ids and texts: one to four sentences of a language behind a number in words and digits."""
+    """Ids and texts: a number, one to four sentences of a language, and five to ten made-up words."""
     draw = random.Random(13)
     languages = list(SENTENCES.values())
+    syllables = [consonant + vowel for consonant in "bdfghjklmnprstvwz" for vowel in "aeiou"]
     for i in range(count):
-        sentences = draw.choice(languages)
-        yield f"p{i}", f"{i}: {' '.join(draw.choice(sentences) for _ in range(draw.randint(1, 4)))}"
+        sentences = draw.choices(draw.choice(languages), k=draw.randint(1, 4))
+        words = ["".join(draw.choices(syllables, k=draw.randint(2, 4))) for _ in range(draw.randint(5, 10))]
+        yield f"p{i}", f"{i}: {' '.join([*sentences, *words])}"
 
 
 def write_corpus(path: Path, count: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.nn import functional
 
 # Similarities that MaxSim holds at a time, in elements: 32 million in bf16 are 64 MB.
 MAXSIM_BLOCK_ELEMENTS = 32_000_000
@@ -123,18 +124,38 @@ class _MaxSim(Function):
     @staticmethod
     def backward(ctx: Any, grad_scores: Tensor) -> tuple[Tensor, None, Tensor, None, None]:
         queries, passages, token_share, best = ctx.saved_tensors
-        grad_queries = torch.zeros(queries.shape, device=queries.device)
-        grad_passages = torch.zeros(passages.shape, device=queries.device)
-        length = passages.shape[1]
-        for q, p in _blocks(queries, passages):
-            # gradient of each token's best similarity, (queries, query length, passages, 1) ...
-            grad_best = (grad_scores[q, None, p] * token_share[q, :, None]).to(queries.dtype)[..., None]
-            # ... put where that similarity was, (queries, query length, passages, passage length)
-            grad_similarity = torch.zeros(*grad_best.shape[:3], length, dtype=queries.dtype, device=queries.device)
-            grad_similarity.scatter_(3, best[q, :, p, None].long(), grad_best)
-            grad_queries[q] += torch.einsum("qipj,pjd->qid", grad_similarity, passages[p]).float()
-            grad_passages[p] += torch.einsum("qipj,qid->pjd", grad_similarity, queries[q]).float()
-        return grad_queries.to(ctx.dtype), None, grad_passages.to(ctx.dtype), None, None
+        count, length, dim = passages.shape
+        query_rows, passage_rows = queries.float().reshape(-1, dim), passages.float().reshape(-1, dim)
+        grad_queries = torch.empty_like(query_rows)
+        grad_passages = torch.zeros_like(passage_rows)
+        # Only the pairs of tokens that are a maximum have a gradient: one passage token for each query token.
+        starts = length * torch.arange(count, device=queries.device)
+        block = max(1, MAXSIM_BLOCK_ELEMENTS // (8 * queries.shape[1] * count))
+        for first in range(0, len(queries), block):
+            q = slice(first, first + block)
+            share = (token_share[q, :, None] * grad_scores[q, None, :].float()).reshape(-1, count)
+            chosen = (best[q].long() + starts).reshape(-1, count)  # rows of `passage_rows`
+            tokens = slice(first * queries.shape[1], first * queries.shape[1] + len(chosen))
+            grad_queries[tokens] = _weighted_sums(passage_rows, chosen.flatten(), share.flatten(), count)
+            by_passage_token = chosen.flatten().argsort()
+            used, times = chosen.flatten()[by_passage_token].unique_consecutive(return_counts=True)
+            asked = by_passage_token // count + tokens.start  # rows of `query_rows`
+            sums = _weighted_sums(query_rows, asked, share.flatten()[by_passage_token], times.cumsum(0) - times)
+            grad_passages[used] += sums
+        return (
+            grad_queries.view(queries.shape).to(ctx.dtype),
+            None,
+            grad_passages.view(passages.shape).to(ctx.dtype),
+            None,
+            None,
+        )
+
+
+def _weighted_sums(rows: Tensor, chosen: Tensor, weights: Tensor, starts: Tensor | int) -> Tensor:
+    """(groups, dim): of each group of chosen rows their weighted sum; groups begin at `starts`, or each has so many."""
+    if isinstance(starts, int):
+        starts = torch.arange(0, len(chosen), starts, device=rows.device)
+    return functional.embedding_bag(chosen, rows, starts, mode="sum", per_sample_weights=weights)
 
 
 def _blocks(queries: Tensor, passages: Tensor) -> Iterator[tuple[slice, slice]]:
