@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Ids = np.ndarray
 BEGIN, END = 0, 2
 WINDOW = 5  # sentences of a news passage
+# Longer texts are cut: one among hundreds would have all others padded to its length.
+LONGEST_QUESTION = 40
+LONGEST_SENTENCE = {"news": 64, "sentence": 64, "short sentence": 24, "word": 24}
 
 
 @dataclass(frozen=True)
@@ -131,10 +134,12 @@ class NanoBatches:
             pieces, size = self.recipe.whole_pieces, size * 6 // 10
         name, queries, passages = draw(rng, pieces, size)
         crossed = task not in ("question", "news")
+        longest = LONGEST_SENTENCE.get(task, LONGEST_QUESTION)
+        longest_passage = longest if "sentence" in task or task == "word" else self.recipe.whole_pieces
         return TokenBatch(
             name,
-            [[BEGIN, *ids[:126].tolist(), END] for ids in queries],
-            [[BEGIN, *ids[: self.recipe.whole_pieces].tolist(), END] for ids in passages],
+            [[BEGIN, *ids[:longest].tolist(), END] for ids in queries],
+            [[BEGIN, *ids[:longest_passage].tolist(), END] for ids in passages],
             loss=self.crossed_loss if crossed else self.loss,
         )
 

@@ -46,6 +46,7 @@ def model_card(report: dict[str, Any]) -> str:
     nano = report["nano"]
     dense, sparse, multi = nano["fusion"]
     served = ", ".join(LANGUAGES)
+    remark = f" {report['remark']}" if report.get("remark") else ""
     return f"""\
 ---
 license: cc-by-sa-4.0
@@ -70,8 +71,9 @@ trivec can show every function offline. It matches words well and meanings modes
 Development split, set aside before the tokenizer was trained: 8 XQuAD articles (219 questions, 40 paragraphs in each
 language), kept out of every set derived from SQuAD; 100 Tatoeba pairs of each language (Thai 82) in a pool of 200
 English sentences; 8 NTREX documents. Means over languages, R@1 (nDCG@10) in per cent. *Untrained* is the same
-architecture and tokenizer with random weights near the identity, and BM25 counts the same pieces. The fusion
-weights were chosen on these questions too (two free numbers on a grid).
+architecture and tokenizer with random weights near the identity, and BM25 (k1 1.5, b 0.75) counts the same pieces. The
+fusion weights were chosen on these questions too (two free numbers on a grid), and so were three numbers of step 4
+below and the share of step 6: the figures are a little too good for it.
 
 {_means(report)}
 By language, same-language questions:
@@ -80,22 +82,25 @@ By language, same-language questions:
 ## How it was made
 
 `python recipes/nano/nano.py --data DATA --out FOLDER --minutes {report["minutes"]:.0f} --seed {report["seed"]}`, on two
-CPU cores shared with other work: {" + ".join(f"{steps:,}" for steps in report["steps"])} steps,
-{report["tokens"] / 1e6:.1f} million tokens, one seed. {report["remark"]}
+CPU cores: {report["steps"]:,} steps, {report["tokens"] / 1e6:.1f} million tokens, one seed.
 
 1. SentencePiece unigram tokenizer (nmt_nfkc, {report["pieces"]:,} pieces) in XLM-R's layout.
 2. Word vectors: a truncated SVD of the (piece x aligned text) tf-idf matrix, then {report["word_steps"]:,} steps of a
-   weighted bag of words with InfoNCE on the batches below (and on word pairs), learning rate 1e-2.
-3. The encoder starts as that bag of words: the first layer's `<s>` pools all tokens by their learned gain, lexical
-   weights start as idf, the rest near the identity.
-4. `trivec.training` in two phases: InfoNCE on dense, sparse, multi-vector scores and their sum, with
-   self-distillation, temperature 0.05; AdamW, {report["learning_rates"]}, warm-up, then linear decay, bf16. A batch is
-   one task: questions with up to four passages of one article as each other's hard negatives; aligned questions
-   across languages; English questions with words switched by dictionary; news sentences with the passage around
-   them, in one language or two; sentence pairs. Passages are cropped to the 128 pieces that match the question
-   best, a quarter of the batches to 320. The second phase draws mostly from the large sets.
-5. Each phase's weights are averaged with those it started from, by the share that did best on the development split:
-   trained for long, the dense head learns the small aligned sets by heart and forgets what the bag of words knew.
+   weighted bag of words with InfoNCE on question, news, sentence and word pairs, learning rate 1e-2.
+3. The encoder starts as that bag of words: the first layer's `<s>` pools all tokens by their learned gain, and every
+   other token attends to its own word wherever it stands; the rest is near the identity.
+4. {report["lexical_steps"]:,} steps in which each token's lexical weight is regressed to its part of BM25 (k1 1, b
+   0.75, the idf of the piece's own language to the power of 0.7), while dense and token vectors are held. Token vectors
+   then get a direction in common, the stronger the smaller a token's lexical weight: otherwise MaxSim counts every
+   query token alike.{remark}
+5. `trivec.training`: InfoNCE on dense, sparse, multi-vector scores and their sum, with self-distillation, temperature
+   0.05, and the regression of step 4 beside it; AdamW, {report["learning_rates"]}, warm-up, then linear decay. A batch
+   is one task, mostly from the large sets: questions with up to four passages of one article as each other's hard
+   negatives; aligned questions across languages; English questions with words switched by dictionary; news sentences
+   with the passage around them, in one language or two; sentence pairs. Passages are cropped to the 200 pieces that
+   match the question best, a fifth of the batches to 320.
+6. These weights are averaged with those that step 5 started from: {report["kept_share"]:g} of the trained ones did best
+   on the development split.
 
 ## Sources
 

@@ -19,6 +19,7 @@ from trivec.search.fusion import FusionWeights, choose_weights
 from trivec.search.ndcg import ndcg_at_10
 from trivec.training.losses import LossSettings, head_scores
 from trivec.training.m3 import Representations, pad_token_ids
+from trivec.training.trainer import is_bf16_fast
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -97,7 +98,7 @@ class Encoder:
             ids = [encoding.ids[: self.limit - 1] for encoding in self.tokenizer.encode_batch_fast(part)]
             ids = [row if row[-1] == 2 else [*row, 2] for row in ids]
             token_ids, mask = pad_token_ids(ids, 1, multiple=8)
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16_fast(torch.device("cpu"))):
                 out = self.model(token_ids, mask)
             for row, text in enumerate(part):
                 length = len(ids[row])
@@ -105,7 +106,7 @@ class Encoder:
                     token_ids[row, :length],
                     out.dense[row].clone(),
                     out.weights[row, :length].clone(),
-                    out.vectors[row, : length - 1].bfloat16(),
+                    out.vectors[row, : length - 1].clone(),
                 )
         rows = [self.known[text] for text in texts]
 

@@ -1,8 +1,13 @@
 """What nano starts from: an encoder that is a weighted bag of words, the words being those of `words.py`.
 
 Three dimensions of the hidden state are kept apart: a piece's gain, its idf, and a mark of `<s>`. The first layer's
-attention is set so that `<s>` takes the mean of all tokens weighted by exp(gain), and other tokens look at `<s>` alone,
-which has nothing to add. Lexical weights start as idf, token vectors as word vectors. The other layers start small.
+attention is set so that `<s>` takes the mean of all tokens weighted by exp(gain), and other tokens look at their own
+word wherever it stands, the less the longer the text, or at `<s>`, which has nothing to add: a word's share of what it
+looks at is BM25's fraction of its count and the length. Lexical weights start as idf, token vectors as word vectors.
+The other layers start small.
+
+MaxSim counts every token of a query alike. `weigh_token_vectors` turns those of little lexical weight towards one
+direction that they all share, so that they match anything, and what is left to tell passages apart is the rest.
 The control, `near_identity`, is the same architecture with random weights that leave a token (nearly) itself.
 """
 
@@ -19,7 +24,9 @@ if TYPE_CHECKING:
 GAIN, IDF, MARK, RESERVED = 0, 1, 2, 3
 EMBEDDING_SCALE = 0.05
 MARK_LEFT = 1.6  # behind the first LayerNorm: enough to address `<s>`, too little to be seen in its mean
-SINK_SCORE = 6.0  # attention score of `<s>` for every other token
+SINK_SCORE, OWN_SCORE = 4.0, 5.0  # attention scores, of every other token, of `<s>` and of the same word
+# The shared direction's length beside a hidden state's of 1: so much at weight 0, falling by so much for each weight.
+SHARED_AT_ZERO, SHARED_FALL = 2.4, 2.2
 
 
 def near_identity(model: TrainableM3) -> None:
@@ -62,6 +69,7 @@ def weighted_bag_of_words(model: TrainableM3, vectors: np.ndarray, gains: np.nda
     words[0, MARK] = np.sqrt(size)
     keep = torch.eye(size)
     keep[:RESERVED] = 0.0
+    generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         embeddings = model.encoder.embeddings
         embeddings.word_embeddings.weight.copy_(torch.from_numpy(words * EMBEDDING_SCALE))
@@ -70,8 +78,14 @@ def weighted_bag_of_words(model: TrainableM3, vectors: np.ndarray, gains: np.nda
         attend = first.self
         for head in range(heads):
             pool, sink = head * head_size, head * head_size + 1
+            # every token asks for its own word: random directions of the word vectors, scaled to score OWN_SCORE
+            part = torch.randn(size - RESERVED, head_size - 2, generator=generator)
+            directions = torch.linalg.qr(part)[0].T * np.sqrt((size - RESERVED) / (head_size - 2))
             for layer in (attend.query, attend.key):
-                layer.weight[[pool, sink]] = 0.0
+                layer.weight[pool : pool + head_size] = 0.0
+                layer.weight[pool + 2 : pool + head_size, RESERVED:] = directions * np.sqrt(
+                    OWN_SCORE * np.sqrt(head_size) / size
+                )
             # `<s>` asks for gain: score = query * key / sqrt(head size) = gain
             attend.query.weight[pool, MARK] = float(spread) * np.sqrt(head_size) / MARK_LEFT
             attend.key.weight[pool, GAIN] = 1.0
@@ -86,3 +100,14 @@ def weighted_bag_of_words(model: TrainableM3, vectors: np.ndarray, gains: np.nda
             model.sparse_linear.weight[0, IDF] = 0.07
         if model.colbert_linear is not None:
             model.colbert_linear.weight.mul_(0.3).add_(keep)
+
+
+def weigh_token_vectors(model: TrainableM3) -> None:
+    """Give token vectors a direction in common, the stronger the smaller a token's lexical weight."""
+    sparse, colbert = model.sparse_linear, model.colbert_linear
+    if sparse is None or colbert is None:
+        raise ValueError("the model has not both heads")
+    length = np.sqrt(model.config.hidden_size)
+    with torch.no_grad():
+        colbert.weight[GAIN] = -length * SHARED_FALL * sparse.weight[0]
+        colbert.bias[GAIN] = length * (SHARED_AT_ZERO - SHARED_FALL * sparse.bias[0])

@@ -1,9 +1,10 @@
 """Reproduce `nano`, the small model that trivec carries: `python recipes/nano/nano.py --data DATA --out FOLDER`.
 
 Stages, each kept in FOLDER so that a second run goes on where the first stopped: the development split is set aside,
-the tokenizer is trained, then word vectors (`words.py`), which the encoder starts from (`initial.py`), then the
-model by `trivec.training`, and last the fusion weights, the figures and the model folder. Needs `trivec[train]`,
-sentencepiece, protobuf and bm25s. With `--minutes` the run fits the clock; with `--steps` alone it repeats bit for bit.
+the tokenizer is trained, then word vectors (`words.py`), which the encoder starts from (`initial.py`), then the lexical
+weights (`lexical.py`), then all of the model by `trivec.training`, and last the fusion weights, the figures and the
+model folder. Needs `trivec[train]`, sentencepiece, protobuf and bm25s. With `--minutes` the training fits the clock;
+with `--steps` alone it repeats bit for bit on the same machine.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import json
 import logging
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,8 @@ from batches import NanoBatches, Recipe
 from card import model_card
 from data import Split, load_splits
 from evaluation import Task, bm25_table, dev_tasks, summary, table
-from initial import near_identity, weighted_bag_of_words
+from initial import near_identity, weigh_token_vectors, weighted_bag_of_words
+from lexical import LexicalTexts, idf_by_language, lexical_error, train_lexical
 from tokenizer import (
     PIECES,
     UNUSED_IDS,
@@ -36,6 +37,7 @@ from tokenizer import (
     xlmr_tokenizer,
 )
 from trivec.checkpoint import M3Config
+from trivec.support.progress import ProgressBar
 from trivec.training.losses import LossSettings
 from trivec.training.m3 import TrainableM3
 from trivec.training.result_folder import check_model_folder, round_to_half, write_model_folder
@@ -75,45 +77,40 @@ WORD_RECIPE = Recipe(
 )
 
 
-@dataclass(frozen=True)
-class Phase:
-    """A part of the training: its share of steps or time, its batches and its learning rates."""
-
-    share: float
-    recipe: Recipe
-    learning_rate: float
-    embedding_learning_rate: float
-
-
-PHASES = (
-    # Every language and task alike: the small sets come round often, and the lexical weights learn from them.
-    Phase(0.7, Recipe(whole_share=0.25), 5e-4, 1e-4),
-    # Gently, and mostly the large sets, which cannot be learnt by heart.
-    Phase(
-        0.3,
-        Recipe(
-            tasks=(
-                ("question", 5.0),
-                ("crossed question", 0.4),
-                ("switched question", 1.5),
-                ("news", 1.0),
-                ("sentence", 1.0),
-                ("short sentence", 1.0),
-            ),
-            whole_share=0.25,
-            by_size=True,
-        ),
-        2e-4,
-        3e-5,
+RECIPE = Recipe(
+    # Mostly the large sets, which cannot be learnt by heart, and passages as long as those that are measured.
+    tasks=(
+        ("question", 5.0),
+        ("crossed question", 0.8),
+        ("switched question", 1.2),
+        ("news", 1.2),
+        ("sentence", 1.0),
+        ("short sentence", 1.0),
     ),
+    question_batch=64,
+    passage_pieces=200,
+    whole_share=0.2,
+    by_size=True,
 )
+LEARNING_RATE, EMBEDDING_LEARNING_RATE = 2e-4, 4e-5
+LEXICAL_STEPS = 470
+LEXICAL_WEIGHT, LEXICAL_TOKENS = 2.0, 1300  # of the lexical error beside the unified loss, and of its batches
 AVERAGES = (0.0, 0.3, 0.5, 0.7, 1.0)
 
 
-class ClockTrainer(Trainer):
-    """Ends after `limit` seconds at the latest; the learning rate follows steps or time, whichever is further on."""
+class NanoTrainer(Trainer):
+    """Trains on texts' lexical weights too, so that what BM25 knows is kept; ends after `limit` seconds at the latest.
+
+    The learning rate follows steps or time, whichever is further on.
+    """
 
     limit = math.inf
+    texts: LexicalTexts
+
+    def _step(self, started: float, bar: ProgressBar) -> None:
+        batch = self.texts.batch(LEXICAL_STEPS + self.progress.step, LEXICAL_TOKENS)
+        (LEXICAL_WEIGHT * lexical_error(self.model, batch)).backward()
+        super()._step(started, bar)  # adds its gradients to these
 
     def share_done(self, started: float) -> float:
         """See `Trainer.share_done`."""
@@ -140,11 +137,14 @@ def main() -> None:
     tasks = dev_tasks(dev)
     tokenizer = tokenizer_stage(train, dev, arguments.out)
     logger.info("BM25\n%s", summary(bm25_table(tokenizer, tasks)))
-    vectors, gains, idf = words_stage(train, tokenizer, arguments.out, arguments.seed)
+    vectors, gains = words_stage(train, tokenizer, arguments.out, arguments.seed)
 
     torch.manual_seed(arguments.seed)
+    idf = idf_by_language(train, tokenizer)
+    texts = LexicalTexts(train, tokenizer, idf, arguments.seed)
     model = TrainableM3(CONFIG, UNUSED_IDS)
     weighted_bag_of_words(model, vectors, gains, idf)
+    lexical_stage(model, texts, arguments.out)
     quick = [task for task in tasks if task.group != "ntrex" and task.name in QUICK_LANGUAGES]
 
     def evaluate(model: TrainableM3) -> dict[str, float]:
@@ -152,27 +152,19 @@ def main() -> None:
         logger.info("\n%s", summary(figures))
         return watched(figures)
 
-    progress = []
-    for number, phase in enumerate(PHASES):
-        start = copy.deepcopy(model)
-        settings = TrainingSettings(
-            steps=round(phase.share * arguments.steps),
-            learning_rate=phase.learning_rate,
-            warmup_steps=60,
-            loss=LOSS,
-            bf16=True,
-            save_every=100,
-        )
-        source = NanoBatches(train, tokenizer, phase.recipe, LOSS, arguments.seed + number)
-        folder = RunFolder(arguments.out / f"run-{number}")
-        trainer = ClockTrainer(model, source, settings, folder, show_progress=False)
-        trainer.optimizer.param_groups[0]["highest_rate"] = phase.embedding_learning_rate
-        if arguments.minutes is not None:
-            trainer.limit = 60 * phase.share * arguments.minutes
-        progress.append(trainer.run())
-        logger.info("%s", progress[-1])
-        average_with(model, start, evaluate)
-    finish(model, tokenizer, tasks, progress, arguments)
+    start = copy.deepcopy(model)
+    settings = TrainingSettings(
+        steps=arguments.steps, learning_rate=LEARNING_RATE, warmup_steps=30, loss=LOSS, save_every=100
+    )
+    source = NanoBatches(train, tokenizer, RECIPE, LOSS, arguments.seed)
+    trainer = NanoTrainer(model, source, settings, RunFolder(arguments.out / "run"), show_progress=False)
+    trainer.texts = texts
+    trainer.optimizer.param_groups[0]["highest_rate"] = EMBEDDING_LEARNING_RATE
+    if arguments.minutes is not None:
+        trainer.limit = 60 * arguments.minutes
+    progress = trainer.run()
+    logger.info("%s", progress)
+    finish(model, tokenizer, tasks, progress, average_with(model, start, evaluate), arguments)
 
 
 def average_with(model: TrainableM3, start: TrainableM3, evaluate: Evaluate) -> float:
@@ -198,9 +190,9 @@ def finish(
     model: TrainableM3,
     tokenizer: Tokenizer,
     tasks: list[Task],
-    progress: list[Progress],
+    progress: Progress,
+    kept_share: float,
     arguments: argparse.Namespace,
-    remark: str = "",
 ) -> None:
     """Round the weights as they will be stored, measure them, and write model folder, figures and card."""
     round_to_half(model)
@@ -213,15 +205,14 @@ def finish(
         "nano": figures,
         "untrained": table(control, tokenizer, tasks),
         "bm25": bm25_table(tokenizer, tasks),
-        "steps": [phase.step for phase in progress],
-        "tokens": sum(phase.tokens for phase in progress),
-        "minutes": sum(phase.seconds for phase in progress) / 60,
+        "steps": progress.step,
+        "tokens": progress.tokens,
+        "minutes": progress.seconds / 60,
         "seed": arguments.seed,
         "word_steps": WORD_STEPS,
-        "learning_rates": " then ".join(
-            f"{phase.learning_rate:g} (word embeddings {phase.embedding_learning_rate:g})" for phase in PHASES
-        ),
-        "remark": remark,
+        "lexical_steps": LEXICAL_STEPS,
+        "learning_rates": f"{LEARNING_RATE:g} (word embeddings {EMBEDDING_LEARNING_RATE:g})",
+        "kept_share": kept_share,
         "layers": CONFIG.num_layers,
         "hidden_size": CONFIG.hidden_size,
         "pieces": CONFIG.vocab_size,
@@ -262,7 +253,7 @@ def tokenizer_stage(train: Split, dev: Split, out: Path) -> Tokenizer:
     return Tokenizer.from_file(str(file))
 
 
-def words_stage(train: Split, tokenizer: Tokenizer, out: Path, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def words_stage(train: Split, tokenizer: Tokenizer, out: Path, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Train the word vectors, or read them."""
     file = out / "words.npz"
     if not file.exists():
@@ -271,9 +262,19 @@ def words_stage(train: Split, tokenizer: Tokenizer, out: Path, seed: int) -> tup
         source = NanoBatches(train, tokenizer, WORD_RECIPE, LOSS, seed)
         vectors, gains = train_words(vectors, idf, source, WORD_STEPS, seed)
         logger.info("words trained")
-        np.savez(file, vectors=vectors, gains=gains, idf=idf)
+        np.savez(file, vectors=vectors, gains=gains)
     stored = np.load(file)
-    return stored["vectors"], stored["gains"], stored["idf"]
+    return stored["vectors"], stored["gains"]
+
+
+def lexical_stage(model: TrainableM3, texts: LexicalTexts, out: Path) -> None:
+    """Teach the lexical weights, or read what was taught; then token vectors are weighted by them."""
+    file = out / "lexical.pt"
+    if not file.exists():
+        train_lexical(model, texts, LEXICAL_STEPS)
+        torch.save(model.state_dict(), file)
+    model.load_state_dict(torch.load(file))
+    weigh_token_vectors(model)
 
 
 if __name__ == "__main__":
