@@ -133,14 +133,15 @@ class _MaxSim(Function):
         block = max(1, MAXSIM_BLOCK_ELEMENTS // (8 * queries.shape[1] * count))
         for first in range(0, len(queries), block):
             q = slice(first, first + block)
-            share = (token_share[q, :, None] * grad_scores[q, None, :].float()).reshape(-1, count)
-            chosen = (best[q].long() + starts).reshape(-1, count)  # rows of `passage_rows`
-            tokens = slice(first * queries.shape[1], first * queries.shape[1] + len(chosen))
-            grad_queries[tokens] = _weighted_sums(passage_rows, chosen.flatten(), share.flatten(), count)
-            by_passage_token = chosen.flatten().argsort()
-            used, times = chosen.flatten()[by_passage_token].unique_consecutive(return_counts=True)
+            share = (token_share[q, :, None] * grad_scores[q, None, :].float()).flatten()
+            chosen = (best[q].long() + starts).flatten()  # rows of `passage_rows`, `count` for each query token
+            tokens = slice(first * queries.shape[1], first * queries.shape[1] + len(chosen) // count)
+            every_query_token = torch.arange(0, len(chosen), count, device=queries.device)
+            grad_queries[tokens] = _weighted_sums(passage_rows, chosen, share, every_query_token)
+            by_passage_token = chosen.argsort(stable=True)
+            used, times = chosen[by_passage_token].unique_consecutive(return_counts=True)
             asked = by_passage_token // count + tokens.start  # rows of `query_rows`
-            sums = _weighted_sums(query_rows, asked, share.flatten()[by_passage_token], times.cumsum(0) - times)
+            sums = _weighted_sums(query_rows, asked, share[by_passage_token], times.cumsum(0) - times)
             grad_passages[used] += sums
         return (
             grad_queries.view(queries.shape).to(ctx.dtype),
@@ -151,10 +152,8 @@ class _MaxSim(Function):
         )
 
 
-def _weighted_sums(rows: Tensor, chosen: Tensor, weights: Tensor, starts: Tensor | int) -> Tensor:
-    """(groups, dim): of each group of chosen rows their weighted sum; groups begin at `starts`, or each has so many."""
-    if isinstance(starts, int):
-        starts = torch.arange(0, len(chosen), starts, device=rows.device)
+def _weighted_sums(rows: Tensor, chosen: Tensor, weights: Tensor, starts: Tensor) -> Tensor:
+    """(groups, dim): the weighted sum of each group of chosen rows; a group goes from its start to the next one's."""
     return functional.embedding_bag(chosen, rows, starts, mode="sum", per_sample_weights=weights)
 
 
