@@ -104,7 +104,7 @@ class LexicalTexts:
         texts: list[np.ndarray] = []
         while sum(map(len, texts)) < tokens:
             text = self._text(rng, length)
-            kept = int(length * rng.uniform(0.88, 1.12))
+            kept = min(LONGEST, int(length * rng.uniform(0.88, 1.12)))
             if len(text) > kept:
                 start = rng.integers(len(text) - kept + 1)
                 text = text[start : start + kept]

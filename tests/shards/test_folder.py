@@ -108,7 +108,7 @@ def test_parts_that_are_none(encode, part):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--precision", "bf16"], "precision fp32 there, bf16 here"),
+        (["--precision", "int8"], "precision fp32 there, int8 here"),
         (["--token-vectors", "int8"], "token_vectors none there, int8 here"),
         (["--no-sparse"], "sparse yes there, no here"),
         (["--max-length", "16"], "max_length 1024 there, 16 here"),
