@@ -6,6 +6,7 @@ The same seed and step always give the same batch, whatever came before.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -113,6 +114,13 @@ class NanoBatches:
             }
             for kind in ("short", "long")
         }
+
+    def items(self) -> Iterator[tuple[str, _Tokenized]]:
+        """Every passage with its questions, and its language."""
+        for language, sources in self.by_language.items():
+            for articles in sources.values():
+                for passages in articles.values():
+                    yield from ((language, item) for item in passages)
 
     def batch(self, step: int) -> TokenBatch:
         """The batch of a step."""

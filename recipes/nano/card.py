@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from data import LANGUAGES, TARGET_LANGUAGES
+from lexical import IDF_POWER, K1, B
 
 GROUPS = {
     "xquad": "Question to paragraph, same language (10 languages, pool of 40)",
@@ -46,7 +47,6 @@ def model_card(report: dict[str, Any]) -> str:
     nano = report["nano"]
     dense, sparse, multi = nano["fusion"]
     served = ", ".join(LANGUAGES)
-    remark = f" {report['remark']}" if report.get("remark") else ""
     return f"""\
 ---
 license: cc-by-sa-4.0
@@ -89,10 +89,10 @@ CPU cores: {report["steps"]:,} steps, {report["tokens"] / 1e6:.1f} million token
    weighted bag of words with InfoNCE on question, news, sentence and word pairs, learning rate 1e-2.
 3. The encoder starts as that bag of words: the first layer's `<s>` pools all tokens by their learned gain, and every
    other token attends to its own word wherever it stands; the rest is near the identity.
-4. {report["lexical_steps"]:,} steps in which each token's lexical weight is regressed to its part of BM25 (k1 1, b
-   0.75, the idf of the piece's own language to the power of 0.7), while dense and token vectors are held. Token vectors
-   then get a direction in common, the stronger the smaller a token's lexical weight: otherwise MaxSim counts every
-   query token alike.{remark}
+4. {report["lexical_steps"]:,} steps in which each token's lexical weight is regressed to its part of BM25 (k1 {K1:g},
+   b {B:g}, the idf of the piece's own language to the power of {IDF_POWER:g}), while dense and token vectors are held.
+   Token vectors then get a direction in common, the stronger the smaller a token's lexical weight: otherwise MaxSim
+   counts every query token alike.
 5. `trivec.training`: InfoNCE on dense, sparse, multi-vector scores and their sum, with self-distillation, temperature
    0.05, and the regression of step 4 beside it; AdamW, {report["learning_rates"]}, warm-up, then linear decay. A batch
    is one task, mostly from the large sets: questions with up to four passages of one article as each other's hard

@@ -3,8 +3,8 @@
 Three dimensions of the hidden state are kept apart: a piece's gain, its idf, and a mark of `<s>`. The first layer's
 attention is set so that `<s>` takes the mean of all tokens weighted by exp(gain), and other tokens look at their own
 word wherever it stands, the less the longer the text, or at `<s>`, which has nothing to add: a word's share of what it
-looks at is BM25's fraction of its count and the length. Lexical weights start as idf, token vectors as word vectors.
-The other layers start small.
+looks at rises with its count and falls with the length as BM25's fraction does. Lexical weights start as idf, token
+vectors as word vectors. The other layers start small.
 
 MaxSim counts every token of a query alike. `weigh_token_vectors` turns those of little lexical weight towards one
 direction that they all share, so that they match anything, and what is left to tell passages apart is the rest.

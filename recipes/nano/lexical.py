@@ -20,13 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data import TARGET_LANGUAGES
+from batches import BEGIN, END, WINDOW
+from data import LANGUAGES, TARGET_LANGUAGES
 from trivec.training.m3 import TrainableM3, pad_token_ids
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-    from data import Split
+    from batches import NanoBatches
 
 logger = logging.getLogger("nano")
 
@@ -35,67 +34,42 @@ LARGEST_IDF, IDF_POWER = 6.0, 0.7
 SCALE = 0.1  # of the weights' squares, so that lexical scores are a few times as large as those of the other two
 LONGEST, SHORTEST, QUESTION_LENGTH = 500, 12, 40  # a model that saw no longer text would guess at its length
 NEWS_SENTENCES = 16
-PASSAGES_OF_A_LANGUAGE = 3000
-PAD, LAST_SPECIAL = 1, 3
-
-
-def texts_by_language(split: Split) -> dict[str, list[str]]:
-    """Passages of every language, and its news cut into five sentences each."""
-    texts: dict[str, list[str]] = {}
-    for passage in split.passages:
-        texts.setdefault(passage.language, []).append(passage.text)
-    for document in split.documents:
-        for start in range(0, len(document), 5):
-            for language in document[0]:
-                text = " ".join(sentence[language] for sentence in document[start : start + 5])
-                texts.setdefault(language, []).append(text)
-    return texts
-
-
-def idf_by_language(split: Split, tokenizer: Tokenizer) -> np.ndarray:
-    """(pieces,) float: minus the log of the share of texts with a piece, in the language where that is greatest."""
-    greatest = np.zeros(tokenizer.get_vocab_size())
-    for texts in texts_by_language(split).values():
-        frequency = np.zeros_like(greatest)
-        for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False):
-            frequency[np.unique(encoding.ids)] += 1
-        greatest = np.maximum(greatest, (frequency + 0.3) / (len(texts) + 1))
-    out: np.ndarray = -np.log(greatest)
-    return out
+PAD = 1
 
 
 class LexicalTexts:
     """Texts of all languages and lengths with the weights their tokens are to have.
 
     Args:
-        split: The training split.
-        tokenizer: nano's tokenizer.
-        idf: (pieces,) of `idf_by_language`.
+        source: Where they come from, tokenized.
         seed: Of everything drawn.
+
+    Attributes:
+        idf: (pieces,) float, minus the log of the share of texts with a piece, in the language where that is greatest.
     """
 
-    def __init__(self, split: Split, tokenizer: Tokenizer, idf: np.ndarray, seed: int) -> None:
-        def ids(texts: list[str]) -> list[np.ndarray]:
-            encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-            return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
-
-        self.idf = idf
+    def __init__(self, source: NanoBatches, seed: int) -> None:
         self.seed = seed
-        rng = np.random.default_rng(seed)
-        by_language: dict[str, list] = {}
-        for passage in split.passages:
-            by_language.setdefault(passage.language, []).append(passage)
+        self.news = source.news
         self.passages: dict[str, list[np.ndarray]] = {}
         self.questions: dict[str, list[np.ndarray]] = {}
-        for language, passages in by_language.items():
-            chosen = [passages[i] for i in rng.permutation(len(passages))[:PASSAGES_OF_A_LANGUAGE]]
-            self.passages[language] = ids([passage.text for passage in chosen])
-            self.questions[language] = ids([question for passage in chosen for question in passage.questions])
-        self.news: dict[str, list[list[np.ndarray]]] = {}
-        for document in split.documents:
-            for language in document[0]:
-                self.news.setdefault(language, []).append(ids([sentence[language] for sentence in document]))
-        self.languages = sorted(set(self.passages) | set(self.news))
+        for language, item in source.items():
+            self.passages.setdefault(language, []).append(item.text)
+            self.questions.setdefault(language, []).extend(item.questions)
+        self.languages = sorted({*self.passages, *LANGUAGES})
+        self.idf = self._idf(source.tokenizer.get_vocab_size())
+
+    def _idf(self, pieces: int) -> np.ndarray:
+        greatest = np.zeros(pieces)
+        for language in self.languages:
+            texts = list(self.passages.get(language, ()))
+            for document in self.news:
+                for start in range(0, len(document), WINDOW) if language in document[0] else ():
+                    texts.append(np.concatenate([sentence[language] for sentence in document[start : start + WINDOW]]))
+            frequency = np.bincount(np.concatenate([np.unique(text) for text in texts]), minlength=pieces)
+            greatest = np.maximum(greatest, (frequency + 0.3) / (len(texts) + 1))
+        out: np.ndarray = -np.log(greatest)
+        return out
 
     def batch(self, step: int, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
         """Texts of about one length, `tokens` together: token ids, mask, and float weights, all (texts, length)."""
@@ -110,7 +84,7 @@ class LexicalTexts:
                 text = text[start : start + kept]
             if len(text) > 2:
                 texts.append(text)
-        token_ids, mask = pad_token_ids([[0, *text.tolist(), 2] for text in texts], PAD, multiple=8)
+        token_ids, mask = pad_token_ids([[BEGIN, *text.tolist(), END] for text in texts], PAD, multiple=8)
         weights = torch.zeros(token_ids.shape)
         for row, text in enumerate(texts):
             weights[row, 1 : len(text) + 1] = torch.from_numpy(self.weights(text))
@@ -130,19 +104,18 @@ class LexicalTexts:
         if length < QUESTION_LENGTH and language in self.questions:
             questions = self.questions[language]
             return questions[rng.integers(len(questions))]
-        if language in self.passages and (language not in self.news or rng.random() < 0.7):
+        if language in self.passages and (language not in LANGUAGES or rng.random() < 0.7):
             passages = self.passages[language]
             return passages[rng.integers(len(passages))]
-        documents = self.news[language]
-        document = documents[rng.integers(len(documents))]
+        document = self.news[rng.integers(len(self.news))]
         start = rng.integers(len(document))
-        return np.concatenate(document[start : start + NEWS_SENTENCES])
+        return np.concatenate([sentence[language] for sentence in document[start : start + NEWS_SENTENCES]])
 
 
 def lexical_error(model: TrainableM3, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """Squared error of the lexical weights over the mean square of what they are to be."""
     token_ids, mask, wanted = batch
-    return _error(model(token_ids, mask).weights, token_ids, mask, wanted)
+    return _error(model, model(token_ids, mask).weights, token_ids, mask, wanted)
 
 
 def train_lexical(model: TrainableM3, texts: LexicalTexts, steps: int, tokens: int = 4500) -> None:
@@ -163,7 +136,7 @@ def train_lexical(model: TrainableM3, texts: LexicalTexts, steps: int, tokens: i
         out = model(token_ids, mask)
         with torch.no_grad():
             kept = before(token_ids, mask)
-        error = _error(out.weights, token_ids, mask, wanted)
+        error = _error(model, out.weights, token_ids, mask, wanted)
         dense = 1 - (out.dense * kept.dense).sum(-1).mean()
         vectors = 1 - (out.vectors * kept.vectors).sum(-1)[mask[:, 1:] == 1].mean()
         (5 * error + 2 * dense + 2 * vectors).backward()
@@ -174,9 +147,9 @@ def train_lexical(model: TrainableM3, texts: LexicalTexts, steps: int, tokens: i
             logger.info("lexical step %d: error %.4f, vectors moved by %.4f", step + 1, error.item(), vectors.item())
 
 
-def _error(weights: Tensor | None, token_ids: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
+def _error(model: TrainableM3, weights: Tensor | None, token_ids: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
     if weights is None:
         raise ValueError("the model has no sparse head")
-    counted = (mask == 1) & (token_ids > LAST_SPECIAL)
+    counted = (mask == 1) & model.can_have_weight(token_ids)
     out: Tensor = (weights - wanted)[counted].square().mean() / wanted[counted].square().mean()
     return out

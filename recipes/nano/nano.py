@@ -1,4 +1,6 @@
-"""Reproduce `nano`, the small model that trivec carries: `python recipes/nano/nano.py --data DATA --out FOLDER`.
+"""Make `nano`, the small model that trivec carries: `python recipes/nano/nano.py --data DATA --out FOLDER`.
+
+The weights in the package are older than `lexical.py`: their card tells of two phases of training without it.
 
 Stages, each kept in FOLDER so that a second run goes on where the first stopped: the development split is set aside,
 the tokenizer is trained, then word vectors (`words.py`), which the encoder starts from (`initial.py`), then the lexical
@@ -26,7 +28,7 @@ from card import model_card
 from data import Split, load_splits
 from evaluation import Task, bm25_table, dev_tasks, summary, table
 from initial import near_identity, weigh_token_vectors, weighted_bag_of_words
-from lexical import LexicalTexts, idf_by_language, lexical_error, train_lexical
+from lexical import LexicalTexts, lexical_error, train_lexical
 from tokenizer import (
     PIECES,
     UNUSED_IDS,
@@ -140,10 +142,10 @@ def main() -> None:
     vectors, gains = words_stage(train, tokenizer, arguments.out, arguments.seed)
 
     torch.manual_seed(arguments.seed)
-    idf = idf_by_language(train, tokenizer)
-    texts = LexicalTexts(train, tokenizer, idf, arguments.seed)
+    source = NanoBatches(train, tokenizer, RECIPE, LOSS, arguments.seed)
+    texts = LexicalTexts(source, arguments.seed)
     model = TrainableM3(CONFIG, UNUSED_IDS)
-    weighted_bag_of_words(model, vectors, gains, idf)
+    weighted_bag_of_words(model, vectors, gains, texts.idf)
     lexical_stage(model, texts, arguments.out)
     quick = [task for task in tasks if task.group != "ntrex" and task.name in QUICK_LANGUAGES]
 
@@ -156,7 +158,6 @@ def main() -> None:
     settings = TrainingSettings(
         steps=arguments.steps, learning_rate=LEARNING_RATE, warmup_steps=30, loss=LOSS, save_every=100
     )
-    source = NanoBatches(train, tokenizer, RECIPE, LOSS, arguments.seed)
     trainer = NanoTrainer(model, source, settings, RunFolder(arguments.out / "run"), show_progress=False)
     trainer.texts = texts
     trainer.optimizer.param_groups[0]["highest_rate"] = EMBEDDING_LEARNING_RATE
