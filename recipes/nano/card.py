@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from data import LANGUAGES, TARGET_LANGUAGES
-from lexical import IDF_POWER, K1, B
+from lexical import IDF_POWER, K1, QUESTION_FALL, B
 
 GROUPS = {
     "xquad": "Question to paragraph, same language (10 languages, pool of 40)",
@@ -59,10 +59,10 @@ tags: [bge-m3, dense, sparse, colbert, demonstration]
 **A demonstration model, not BGE-M3.** It has BGE-M3's architecture and files at a sixty-fifth of its size, so that
 trivec can show every function offline. It matches words well and meanings modestly. For work, use BAAI/bge-m3.
 
-- {report["layers"]} layers of {report["hidden_size"]}, {report["pieces"]:,} pieces, texts up to 512 tokens,
+- {report["layers"]} layers of {report["hidden_size"]}, {report["pieces"]:,} pieces, texts up to 1,024 tokens,
   {report["parameters"] / 1e6:.1f} million parameters in float16.
-- Dense, sparse and multi-vector heads. Fusion weights, chosen on the development split and stored in `config.json`:
-  dense {dense:g}, sparse {sparse:g}, multi-vector {multi:g}.
+- Dense, sparse and multi-vector heads. Fusion weights, chosen on the development split's questions and stored in
+  `config.json`: dense {dense:g}, sparse {sparse:g}, multi-vector {multi:g}.
 - Made for {", ".join(TARGET_LANGUAGES)} (questions and passages); sentences also in
   {", ".join(code for code in LANGUAGES if code not in TARGET_LANGUAGES)}. Others it has hardly seen.
 
@@ -72,7 +72,7 @@ Development split, set aside before the tokenizer was trained: 8 XQuAD articles 
 language), kept out of every set derived from SQuAD; 100 Tatoeba pairs of each language (Thai 82) in a pool of 200
 English sentences; 8 NTREX documents. Means over languages, R@1 (nDCG@10) in per cent. *Untrained* is the same
 architecture and tokenizer with random weights near the identity, and BM25 (k1 1.5, b 0.75) counts the same pieces. The
-fusion weights were chosen on these questions too (two free numbers on a grid), and so were three numbers of step 4
+fusion weights were chosen on these questions too (two free numbers on a grid), and so were four numbers of step 4
 below and the share of step 6: the figures are a little too good for it.
 
 {_means(report)}
@@ -90,17 +90,19 @@ CPU cores: {report["steps"]:,} steps, {report["tokens"] / 1e6:.1f} million token
 3. The encoder starts as that bag of words: the first layer's `<s>` pools all tokens by their learned gain, and every
    other token attends to its own word wherever it stands; the rest is near the identity.
 4. {report["lexical_steps"]:,} steps in which each token's lexical weight is regressed to its part of BM25 (k1 {K1:g},
-   b {B:g}, the idf of the piece's own language to the power of {IDF_POWER:g}), while dense and token vectors are held.
-   Token vectors then get a direction in common, the stronger the smaller a token's lexical weight: otherwise MaxSim
-   counts every query token alike.
-5. `trivec.training`: InfoNCE on dense, sparse, multi-vector scores and their sum, with self-distillation, temperature
-   0.05, and the regression of step 4 beside it; AdamW, {report["learning_rates"]}, warm-up, then linear decay. A batch
-   is one task, mostly from the large sets: questions with up to four passages of one article as each other's hard
-   negatives; aligned questions across languages; English questions with words switched by dictionary; news sentences
-   with the passage around them, in one language or two; sentence pairs. Passages are cropped to the 200 pieces that
-   match the question best, a fifth of the batches to 320.
+   b {B:g}, the idf of the piece's own language to the power of {IDF_POWER:g}; in a question divided by the root of
+   1 + {QUESTION_FALL:g} times the share of the language's questions that have the piece), while dense and token vectors
+   are held. Token vectors then get a direction in common, the stronger the smaller a token's lexical weight: otherwise
+   MaxSim counts every query token alike.
+5. `trivec.training`: InfoNCE on dense, sparse (counted 0.3), multi-vector scores and their sum, with self-distillation,
+   temperature 0.05, and the regression of step 4 beside it, counted 6; AdamW, {report["learning_rates"]}, warm-up, then
+   linear decay. A batch is one task, mostly from the large sets: questions with up to four passages of one article as
+   each other's hard negatives; aligned questions across languages; English questions with words switched by dictionary;
+   news sentences with the passage around them, in one language or two; sentence pairs. Passages are cropped to the 200
+   pieces that match the question best, a fifth of the batches to 320.
 6. These weights are averaged with those that step 5 started from: {report["kept_share"]:g} of the trained ones did best
    on the development split.
+7. {report["last_lexical_steps"]:,} steps more of step 4.
 
 ## Sources
 

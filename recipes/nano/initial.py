@@ -1,9 +1,9 @@
 """What nano starts from: an encoder that is a weighted bag of words, the words being those of `words.py`.
 
-Three dimensions of the hidden state are kept apart: a piece's gain, its idf, and a mark of `<s>`. The first layer's
+Three dimensions of the hidden state are kept apart: a piece's gain, its rarity, and a mark of `<s>`. The first layer's
 attention is set so that `<s>` takes the mean of all tokens weighted by exp(gain), and other tokens look at their own
 word wherever it stands, the less the longer the text, or at `<s>`, which has nothing to add: a word's share of what it
-looks at rises with its count and falls with the length as BM25's fraction does. Lexical weights start as idf, token
+looks at rises with its count and falls with the length as BM25's fraction does. Lexical weights start as rarity, token
 vectors as word vectors. The other layers start small.
 
 MaxSim counts every token of a query alike. `weigh_token_vectors` turns those of little lexical weight towards one
@@ -21,7 +21,7 @@ import torch
 if TYPE_CHECKING:
     from trivec.training.m3 import TrainableM3
 
-GAIN, IDF, MARK, RESERVED = 0, 1, 2, 3
+GAIN, RARITY, MARK, RESERVED = 0, 1, 2, 3
 EMBEDDING_SCALE = 0.05
 MARK_LEFT = 1.6  # behind the first LayerNorm: enough to address `<s>`, too little to be seen in its mean
 SINK_SCORE, OWN_SCORE = 4.0, 5.0  # attention scores, of every other token, of `<s>` and of the same word
@@ -43,14 +43,14 @@ def near_identity(model: TrainableM3) -> None:
             model.sparse_linear.bias.fill_(0.15)
 
 
-def weighted_bag_of_words(model: TrainableM3, vectors: np.ndarray, gains: np.ndarray, idf: np.ndarray) -> None:
+def weighted_bag_of_words(model: TrainableM3, vectors: np.ndarray, gains: np.ndarray, rarity: np.ndarray) -> None:
     """Set a freshly created model so that it starts as a weighted bag of words.
 
     Args:
         model: The model.
         vectors: (pieces, hidden size - 3) word vectors of unit length.
         gains: (pieces,) log of each piece's weight in the mean.
-        idf: (pieces,).
+        rarity: (pieces,) what lexical weights start from.
     """
     near_identity(model)
     size, heads = model.config.hidden_size, model.config.num_heads
@@ -62,7 +62,7 @@ def weighted_bag_of_words(model: TrainableM3, vectors: np.ndarray, gains: np.nda
     words = np.zeros((len(vectors), size), dtype=np.float32)
     words[:, RESERVED:] = vectors * np.sqrt(size)
     words[:, GAIN] = np.clip((gains - gains[seen].mean()) / spread, -3, 3)
-    words[:, IDF] = np.clip((idf - idf[seen].mean()) / idf[seen].std(), -3, 3)
+    words[:, RARITY] = np.clip((rarity - rarity[seen].mean()) / rarity[seen].std(), -5, 3)
     words[special] = 0.0
     words[special, GAIN] = -6.0  # nothing worth pooling
     words[0, GAIN] = 0.0
@@ -97,7 +97,7 @@ def weighted_bag_of_words(model: TrainableM3, vectors: np.ndarray, gains: np.nda
         first.output.dense.weight.add_(keep)
         first.output.LayerNorm.weight[MARK] = 0.0
         if model.sparse_linear is not None:
-            model.sparse_linear.weight[0, IDF] = 0.07
+            model.sparse_linear.weight[0, RARITY] = 0.07
         if model.colbert_linear is not None:
             model.colbert_linear.weight.mul_(0.3).add_(keep)
 

@@ -1,7 +1,5 @@
 """Make `nano`, the small model that trivec carries: `python recipes/nano/nano.py --data DATA --out FOLDER`.
 
-The weights in the package are older than `lexical.py`: their card tells of two phases of training without it.
-
 Stages, each kept in FOLDER so that a second run goes on where the first stopped: the development split is set aside,
 the tokenizer is trained, then word vectors (`words.py`), which the encoder starts from (`initial.py`), then the lexical
 weights (`lexical.py`), then all of the model by `trivec.training`, and last the fusion weights, the figures and the
@@ -55,12 +53,12 @@ CONFIG = M3Config(
     num_layers=3,
     num_heads=4,
     intermediate_size=1024,
-    max_position_embeddings=514,
+    max_position_embeddings=1026,
     type_vocab_size=1,
     pad_token_id=1,
     layer_norm_eps=1e-5,
 )
-LOSS = LossSettings(temperature=0.05, sum_weights=(1.0, 1.0, 1.0), loss_weights=(1.0, 1.0, 1.0))
+LOSS = LossSettings(temperature=0.05, sum_weights=(1.0, 1.0, 1.0), loss_weights=(1.0, 0.3, 1.0))
 WORD_STEPS = 3000
 QUICK_LANGUAGES = ("en", "zh", "ar", "ru", "th")  # watched during training; the figures at the end are of all
 WORD_RECIPE = Recipe(
@@ -95,8 +93,9 @@ RECIPE = Recipe(
     by_size=True,
 )
 LEARNING_RATE, EMBEDDING_LEARNING_RATE = 2e-4, 4e-5
-LEXICAL_STEPS = 470
-LEXICAL_WEIGHT, LEXICAL_TOKENS = 2.0, 1300  # of the lexical error beside the unified loss, and of its batches
+LEXICAL_STEPS, LEXICAL_LEARNING_RATE = 1100, 7e-4
+LAST_LEXICAL_STEPS, LAST_LEXICAL_LEARNING_RATE = 500, 5e-4
+LEXICAL_WEIGHT, LEXICAL_TOKENS = 6.0, 1300  # of the lexical error beside the unified loss, and of its batches
 AVERAGES = (0.0, 0.3, 0.5, 0.7, 1.0)
 
 
@@ -145,7 +144,7 @@ def main() -> None:
     source = NanoBatches(train, tokenizer, RECIPE, LOSS, arguments.seed)
     texts = LexicalTexts(source, arguments.seed)
     model = TrainableM3(CONFIG, UNUSED_IDS)
-    weighted_bag_of_words(model, vectors, gains, texts.idf)
+    weighted_bag_of_words(model, vectors, gains, texts.rarity)
     lexical_stage(model, texts, arguments.out)
     quick = [task for task in tasks if task.group != "ntrex" and task.name in QUICK_LANGUAGES]
 
@@ -165,7 +164,10 @@ def main() -> None:
         trainer.limit = 60 * arguments.minutes
     progress = trainer.run()
     logger.info("%s", progress)
-    finish(model, tokenizer, tasks, progress, average_with(model, start, evaluate), arguments)
+    kept_share = average_with(model, start, evaluate)
+    # What averaging and the other heads took from the lexical weights, they learn again.
+    train_lexical(model, texts, LEXICAL_STEPS + progress.step, LAST_LEXICAL_STEPS, LAST_LEXICAL_LEARNING_RATE)
+    finish(model, tokenizer, tasks, progress, kept_share, arguments)
 
 
 def average_with(model: TrainableM3, start: TrainableM3, evaluate: Evaluate) -> float:
@@ -212,6 +214,7 @@ def finish(
         "seed": arguments.seed,
         "word_steps": WORD_STEPS,
         "lexical_steps": LEXICAL_STEPS,
+        "last_lexical_steps": LAST_LEXICAL_STEPS,
         "learning_rates": f"{LEARNING_RATE:g} (word embeddings {EMBEDDING_LEARNING_RATE:g})",
         "kept_share": kept_share,
         "layers": CONFIG.num_layers,
@@ -272,7 +275,7 @@ def lexical_stage(model: TrainableM3, texts: LexicalTexts, out: Path) -> None:
     """Teach the lexical weights, or read what was taught; then token vectors are weighted by them."""
     file = out / "lexical.pt"
     if not file.exists():
-        train_lexical(model, texts, LEXICAL_STEPS)
+        train_lexical(model, texts, 0, LEXICAL_STEPS, LEXICAL_LEARNING_RATE)
         torch.save(model.state_dict(), file)
     model.load_state_dict(torch.load(file))
     weigh_token_vectors(model)

@@ -157,6 +157,6 @@ def write_tokenizer(folder: Path, tokenizer_json: str) -> None:
         "pad_token": "<pad>",
         "mask_token": "<mask>",
     }
-    config = {"tokenizer_class": "XLMRobertaTokenizer", **special, "model_max_length": 512}
+    config = {"tokenizer_class": "XLMRobertaTokenizer", **special, "model_max_length": 1024}
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n", encoding="utf-8")

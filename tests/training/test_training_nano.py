@@ -73,3 +73,20 @@ def test_nano_finds_english_paragraphs_for_questions_in_several_languages(nano: 
     passages = nano.encode(list(PARAGRAPHS.values()), show_progress=False)
     query = nano.encode([question], show_progress=False)
     assert names[int(np.argmax(passages.dense @ query.dense[0]))] == answer
+
+
+def test_nanos_lexical_weights_rise_with_a_words_count_and_fall_with_the_length_of_the_text(nano: M3Model):
+    rest = " ".join(PARAGRAPHS.values())
+    texts = {
+        "once": f"From here one sees a church. {rest}",
+        "thrice": f"From the church one sees a church and a church. {rest}",
+        "in a long text": f"From here one sees a church. {rest} {rest} {rest} {rest} {rest}",
+    }
+    weight = {name: dict(nano.token_weights(text))["church"] for name, text in texts.items()}
+    assert weight["thrice"] > 1.15 * weight["once"]
+    assert weight["in a long text"] < 0.8 * weight["once"]
+
+
+def test_in_a_question_nano_weighs_what_is_asked_about_most(nano: M3Model):
+    weights = dict(nano.token_weights("What is the name of the ridge?"))
+    assert weights["ridge"] > 2 * max(weights.get(word, 0.0) for word in ("What", "is", "the", "of"))
