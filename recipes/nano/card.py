@@ -59,8 +59,8 @@ tags: [bge-m3, dense, sparse, colbert, demonstration]
 **A demonstration model, not BGE-M3.** It has BGE-M3's architecture and files at a sixty-fifth of its size, so that
 trivec can show every function offline. It matches words well and meanings modestly. For work, use BAAI/bge-m3.
 
-- {report["layers"]} layers of {report["hidden_size"]}, {report["pieces"]:,} pieces, texts up to 1,024 tokens,
-  {report["parameters"] / 1e6:.1f} million parameters in float16.
+- {report["layers"]} layers of {report["hidden_size"]}, {report["pieces"]:,} pieces,
+  texts up to {report["max_tokens"]:,} tokens, {report["parameters"] / 1e6:.1f} million parameters in float16.
 - Dense, sparse and multi-vector heads. Fusion weights, chosen on the development split's questions and stored in
   `config.json`: dense {dense:g}, sparse {sparse:g}, multi-vector {multi:g}.
 - Made for {", ".join(TARGET_LANGUAGES)} (questions and passages); sentences also in
@@ -94,12 +94,13 @@ CPU cores: {report["steps"]:,} steps, {report["tokens"] / 1e6:.1f} million token
    1 + {QUESTION_FALL:g} times the share of the language's questions that have the piece), while dense and token vectors
    are held. Token vectors then get a direction in common, the stronger the smaller a token's lexical weight: otherwise
    MaxSim counts every query token alike.
-5. `trivec.training`: InfoNCE on dense, sparse (counted 0.3), multi-vector scores and their sum, with self-distillation,
-   temperature 0.05, and the regression of step 4 beside it, counted 6; AdamW, {report["learning_rates"]}, warm-up, then
-   linear decay. A batch is one task, mostly from the large sets: questions with up to four passages of one article as
-   each other's hard negatives; aligned questions across languages; English questions with words switched by dictionary;
-   news sentences with the passage around them, in one language or two; sentence pairs. Passages are cropped to the 200
-   pieces that match the question best, a fifth of the batches to 320.
+5. `trivec.training`: InfoNCE on dense, sparse (counted {report["sparse_loss_weight"]:g}), multi-vector scores and
+   their sum, with self-distillation, temperature 0.05, and the regression of step 4 beside it, counted
+   {report["lexical_weight"]:g}; AdamW, {report["learning_rates"]}, warm-up, then linear decay. A batch is one task, mostly
+   from the large sets: questions with up to four passages of one article as each other's hard negatives; aligned
+   questions across languages; English questions with words switched by dictionary; news sentences with the passage
+   around them, in one language or two; sentence pairs. Passages are cropped to the 200 pieces that match the question
+   best, a fifth of the batches to 320.
 6. These weights are averaged with those that step 5 started from: {report["kept_share"]:g} of the trained ones did best
    on the development split.
 7. {report["last_lexical_steps"]:,} steps more of step 4.

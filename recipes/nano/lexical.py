@@ -146,12 +146,12 @@ def _shares(texts: list[np.ndarray], pieces: int) -> np.ndarray:
 def lexical_error(model: TrainableM3, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """Squared error of the lexical weights over the mean square of what they are to be."""
     token_ids, mask, wanted = batch
-    with bf16_where_fast():
+    with _bf16_where_fast():
         weights = model(token_ids, mask).weights
     return _error(model, weights, token_ids, mask, wanted)
 
 
-def bf16_where_fast() -> torch.autocast:
+def _bf16_where_fast() -> torch.autocast:
     """Matrix products in bfloat16 on processors that have instructions for it."""
     return torch.autocast("cpu", torch.bfloat16, enabled=is_bf16_fast(torch.device("cpu")))
 
@@ -179,7 +179,7 @@ def train_lexical(model: TrainableM3, texts: LexicalTexts, first: int, steps: in
         for group in optimizer.param_groups:
             group["lr"] = group["highest"] * min((step + 1) / 30, 1 - step / steps)
         token_ids, mask, wanted = texts.batch(first + step, TOKENS)
-        with bf16_where_fast():
+        with _bf16_where_fast():
             out = model(token_ids, mask)
             with torch.no_grad():
                 kept = before(token_ids, mask)

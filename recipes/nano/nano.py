@@ -2,9 +2,9 @@
 
 Stages, each kept in FOLDER so that a second run goes on where the first stopped: the development split is set aside,
 the tokenizer is trained, then word vectors (`words.py`), which the encoder starts from (`initial.py`), then the lexical
-weights (`lexical.py`), then all of the model by `trivec.training`, and last the fusion weights, the figures and the
-model folder. Needs `trivec[train]`, sentencepiece, protobuf and bm25s. With `--minutes` the training fits the clock;
-with `--steps` alone it repeats bit for bit on the same machine.
+weights (`lexical.py`), then all of the model by `trivec.training`, then once more the lexical weights. The fusion
+weights, the figures and the model folder come last. Needs `trivec[train]`, sentencepiece, protobuf and bm25s. With
+`--minutes` the training fits the clock; with `--steps` alone it repeats bit for bit on the same machine.
 """
 
 from __future__ import annotations
@@ -213,12 +213,15 @@ def finish(
         "minutes": progress.seconds / 60,
         "seed": arguments.seed,
         "word_steps": WORD_STEPS,
+        "sparse_loss_weight": LOSS.loss_weights[1],
+        "lexical_weight": LEXICAL_WEIGHT,
         "lexical_steps": LEXICAL_STEPS,
         "last_lexical_steps": LAST_LEXICAL_STEPS,
         "learning_rates": f"{LEARNING_RATE:g} (word embeddings {EMBEDDING_LEARNING_RATE:g})",
         "kept_share": kept_share,
         "layers": CONFIG.num_layers,
         "hidden_size": CONFIG.hidden_size,
+        "max_tokens": CONFIG.max_position_embeddings - 2,
         "pieces": CONFIG.vocab_size,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
@@ -250,7 +253,7 @@ def tokenizer_stage(train: Split, dev: Split, out: Path) -> Tokenizer:
     if not file.exists():
         model = train_tokenizer(training_text(train))
         (out / "sentencepiece.model").write_bytes(model)
-        write_tokenizer(out, xlmr_tokenizer(model))
+        write_tokenizer(out, xlmr_tokenizer(model), CONFIG.max_position_embeddings - 2)
         texts = [passage.text for passage in dev.passages]
         different = differing_texts(model, Tokenizer.from_file(str(file)), texts)
         logger.info("%d of %d texts are cut otherwise by SentencePiece", len(different), len(texts))

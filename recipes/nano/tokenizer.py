@@ -145,7 +145,7 @@ def differing_texts(model: bytes, tokenizer: Tokenizer, texts: Iterable[str]) ->
     return different
 
 
-def write_tokenizer(folder: Path, tokenizer_json: str) -> None:
+def write_tokenizer(folder: Path, tokenizer_json: str, max_tokens: int) -> None:
     """Write tokenizer.json and the configuration files that `transformers` looks for."""
     (folder / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")
     special = {
@@ -157,6 +157,6 @@ def write_tokenizer(folder: Path, tokenizer_json: str) -> None:
         "pad_token": "<pad>",
         "mask_token": "<mask>",
     }
-    config = {"tokenizer_class": "XLMRobertaTokenizer", **special, "model_max_length": 1024}
+    config = {"tokenizer_class": "XLMRobertaTokenizer", **special, "model_max_length": max_tokens}
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n", encoding="utf-8")
