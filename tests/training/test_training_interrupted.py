@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import subprocess
@@ -112,6 +113,18 @@ def test_a_run_that_is_alive_keeps_others_out_and_what_it_writes(
         run_again(tiny_checkpoint, data, tmp_path / "out")
     assert parts(tmp_path / "out") == [half]
     assert half.read_bytes() == b"half a file"
+
+
+def test_where_the_file_system_has_no_locks_a_run_warns_and_goes_on(
+    tiny_checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def missing(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "flock is not implemented")
+
+    monkeypatch.setattr("fcntl.flock", missing)
+    with pytest.warns(UserWarning, match="lock"):
+        run_again(tiny_checkpoint, data, tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= RESULT
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

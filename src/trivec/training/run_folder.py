@@ -7,6 +7,7 @@ checkpoint. It knows tensors and numbers, not what they mean.
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +20,7 @@ from torch import nn
 
 from trivec.checkpoint.safetensors_file import read_safetensors
 from trivec.errors import TrivecError
+from trivec.support.caller import level_of_the_caller
 from trivec.support.part_files import remove_leftovers, replacing
 from trivec.training.weights import load_weights, save_weights
 
@@ -89,7 +91,7 @@ class RunFolder:
     def held(self) -> Iterator[None]:
         """Keep other processes from training into the folder for as long as the block lasts, or this process lives.
 
-        Where the file system has no locks, nothing is kept out.
+        Where the file system has no locks, a warning says that nothing is kept out.
 
         Raises:
             TrainingError: Another process is training into it.
@@ -102,8 +104,11 @@ class RunFolder:
             raise TrainingError(
                 f"another process is training into {self.path}: wait for it, or choose another folder for the result"
             ) from None
-        except NotImplementedError:  # a file system without locks; what else is wrong with the folder is for the user
-            pass
+        except NotImplementedError:  # newer releases of filelock make do with a file there, and warn themselves
+            warnings.warn(
+                f"the file system of {self.path} has no locks: see to it that no other process trains into it",
+                stacklevel=level_of_the_caller(),
+            )
         try:
             yield
         finally:
