@@ -96,11 +96,11 @@ CPU cores: {report["steps"]:,} steps, {report["tokens"] / 1e6:.1f} million token
    MaxSim counts every query token alike.
 5. `trivec.training`: InfoNCE on dense, sparse (counted {report["sparse_loss_weight"]:g}), multi-vector scores and
    their sum, with self-distillation, temperature 0.05, and the regression of step 4 beside it, counted
-   {report["lexical_weight"]:g}; AdamW, {report["learning_rates"]}, warm-up, then linear decay. A batch is one task, mostly
-   from the large sets: questions with up to four passages of one article as each other's hard negatives; aligned
-   questions across languages; English questions with words switched by dictionary; news sentences with the passage
-   around them, in one language or two; sentence pairs. Passages are cropped to the 200 pieces that match the question
-   best, a fifth of the batches to 320.
+   {report["lexical_weight"]:g}; AdamW, {report["learning_rates"]}, warm-up, then linear decay. A batch is one task,
+   mostly from the large sets: questions with up to four passages of one article as each other's hard negatives;
+   aligned questions across languages; English questions with words switched by dictionary; news sentences with the
+   passage around them, in one language or two; sentence pairs. Passages are cropped to the 200 pieces that match the
+   question best, a fifth of the batches to 320.
 6. These weights are averaged with those that step 5 started from: {report["kept_share"]:g} of the trained ones did best
    on the development split.
 7. {report["last_lexical_steps"]:,} steps more of step 4.
